@@ -1,0 +1,53 @@
+"""What every stored or sent value has in common.
+
+Rule 1: a value never changes after construction; collections inside it are tuples.
+Rule 2: an optional field at its default is left out of the JSON, so adding one later
+changes neither what is on disk nor any hash of it.
+Rule 3: an unknown key is an error, never silently dropped.
+"""
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
+def _is_empty(value: object) -> bool:
+    return not value
+
+
+class Value(BaseModel):
+    """Base of the frozen values that are stored, hashed or sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def omitted_when_none() -> Any:
+    """An optional field: `None` by default, absent from the JSON while it is `None`."""
+    return Field(default=None, exclude_if=_is_absent)
+
+
+def omitted_when_empty(default: Any) -> Any:
+    """A field whose falsy `default` is absent from the JSON."""
+    return Field(default=default, exclude_if=_is_empty)
+
+
+class _Missing:
+    """The type of `UNSET`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNSET: Final = _Missing()
+"""Says "not given" where `None` is itself a meaningful value."""
+
+Unset = _Missing

@@ -1,0 +1,55 @@
+"""Attachments by reference: what a message keeps of an image whose bytes live elsewhere."""
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from ._value import Value, omitted_when_none
+
+
+class ImageFormat(StrEnum):
+    """The image formats that the library stores and sends."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    GIF = "gif"
+    WEBP = "webp"
+    BMP = "bmp"
+
+
+_FORMATS = frozenset(image_format.value for image_format in ImageFormat)
+
+
+class MediaType(Value):
+    """A media type the library can carry; today that is an image."""
+
+    kind: Literal["image"] = "image"
+    type: ImageFormat
+
+    @property
+    def mime(self) -> str:
+        return f"image/{self.type.value}"
+
+    @classmethod
+    def from_mime(cls, mime: str) -> Self | None:
+        """Parse a MIME type, ignoring case and blanks; `None` for anything but a known image."""
+        family, _, name = mime.strip().lower().partition("/")
+        name = "jpeg" if name == "jpg" else name
+        if family != "image" or name not in _FORMATS:
+            return None
+        return cls(type=ImageFormat(name))
+
+
+class AttachmentCreateMeta(Value):
+    """What a caller knows about bytes before they are stored."""
+
+    media_type: MediaType
+    width: int | None = omitted_when_none()
+    height: int | None = omitted_when_none()
+    label: str | None = omitted_when_none()
+
+
+class AttachmentRef(AttachmentCreateMeta):
+    """A stored attachment: `id` is the hex SHA-256 of its bytes."""
+
+    id: str
+    byte_len: int

@@ -1,0 +1,106 @@
+"""The records that a session's graph is made of, as stored."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, TypeAdapter
+
+from ._value import Value, omitted_when_none
+from .causes import CausalRef, MessageOrigin
+from .messages import Message, MessageRole, Part
+
+
+class ConversationRecord(Value):
+    """A message as an event of the session's history."""
+
+    type: Literal["conversation"] = "conversation"
+    id: str
+    role: MessageRole
+    parts: tuple[Part, ...] = ()
+    origin: MessageOrigin | None = omitted_when_none()
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        return cls(
+            id=message.id, role=message.role, parts=message.parts, origin=message.origin
+        )
+
+    def to_message(self) -> Message:
+        return Message(id=self.id, role=self.role, parts=self.parts, origin=self.origin)
+
+
+class ProtocolEvent(Value):
+    """A fact that a protocol or plugin keeps in the history, opaque to the runtime."""
+
+    type: Literal["protocol"] = "protocol"
+    plugin_id: str
+    payload: Any
+
+
+SessionEventRecord = Annotated[ConversationRecord | ProtocolEvent, Field(discriminator="type")]
+
+
+class EventPayload(Value):
+    kind: Literal["event"] = "event"
+    event: SessionEventRecord
+
+
+class PluginPayload(Value):
+    kind: Literal["plugin"] = "plugin"
+    plugin_type: str
+    body: Any
+
+
+NodePayload = Annotated[EventPayload | PluginPayload, Field(discriminator="kind")]
+
+
+class SessionNodeRecord(Value):
+    """One node of a session's graph. `timestamp` is RFC 3339, shared by one append batch."""
+
+    node_id: str
+    parent_node_id: str | None = omitted_when_none()
+    caused_by: CausalRef | None = omitted_when_none()
+    agent_frame_id: str | None = omitted_when_none()
+    timestamp: str
+    payload: NodePayload
+
+    @property
+    def event(self) -> ConversationRecord | ProtocolEvent | None:
+        return self.payload.event if isinstance(self.payload, EventPayload) else None
+
+    @property
+    def conversation(self) -> ConversationRecord | None:
+        event = self.event
+        return event if isinstance(event, ConversationRecord) else None
+
+
+NODE_LIST: TypeAdapter[tuple[SessionNodeRecord, ...]] = TypeAdapter(tuple[SessionNodeRecord, ...])
+"""Decodes many nodes in one call, which is several times cheaper than one by one."""
+
+
+class MessageNode(Value):
+    """A message to append; it gets an origin and part ids if it has none."""
+
+    kind: Literal["message"] = "message"
+    message: Message
+    caused_by: CausalRef | None = omitted_when_none()
+
+
+class ProtocolEventNode(Value):
+    kind: Literal["protocol_event"] = "protocol_event"
+    plugin_id: str
+    payload: Any
+    caused_by: CausalRef | None = omitted_when_none()
+
+
+class PluginNode(Value):
+    kind: Literal["plugin"] = "plugin"
+    plugin_type: str
+    body: Any
+    caused_by: CausalRef | None = omitted_when_none()
+
+
+SessionAppendNode = Annotated[
+    MessageNode | ProtocolEventNode | PluginNode, Field(discriminator="kind")
+]
+"""What a host or plugin may append to a session's graph."""
+

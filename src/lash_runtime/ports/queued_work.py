@@ -1,0 +1,151 @@
+"""Work that waits for a session: process wakes and session commands, in claimable batches."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..model._value import Value, omitted_when_none
+from ..model.causes import CausalRef
+from .leases import LeaseOwnerIdentity
+
+
+class QueuedWorkClass(StrEnum):
+    SESSION_COMMAND = "session_command"
+    TURN_WORK = "turn_work"
+
+
+class DeliveryPolicy(StrEnum):
+    EARLIEST_SAFE_BOUNDARY = "earliest_safe_boundary"
+    AFTER_CURRENT_TURN_COMMIT = "after_current_turn_commit"
+
+
+class SlotPolicy(StrEnum):
+    JOIN = "join"
+    EXCLUSIVE = "exclusive"
+
+
+class QueuedWorkClaimBoundary(StrEnum):
+    ACTIVE_TURN_CHECKPOINT = "active_turn_checkpoint"
+    IDLE = "idle"
+
+
+class MergeGroup(Value):
+    group: str
+
+
+MergeKey = Literal["never", "payload_default"] | MergeGroup
+
+
+class RefreshToolCatalog(Value):
+    kind: Literal["refresh_tool_catalog"] = "refresh_tool_catalog"
+    reason: str
+
+
+class ResetSession(Value):
+    kind: Literal["reset_session"] = "reset_session"
+    reason: str
+
+
+SessionCommand = Annotated[RefreshToolCatalog | ResetSession, Field(discriminator="kind")]
+
+
+class ProcessWakeDelivery(Value):
+    wake_id: str
+    target_session_id: str
+    target_scope_id: str
+    process_id: str
+    sequence: int
+    event_type: str = "process.wake"
+    event_invocation: Any = omitted_when_none()
+    process_caused_by: CausalRef | None = omitted_when_none()
+    dedupe_key: str
+    input: Any
+    created_at_ms: int
+
+
+class ProcessWakePayload(Value):
+    type: Literal["process_wake"] = "process_wake"
+    wake: ProcessWakeDelivery
+
+    @property
+    def work_class(self) -> QueuedWorkClass:
+        return QueuedWorkClass.TURN_WORK
+
+
+class SessionCommandPayload(Value):
+    type: Literal["session_command"] = "session_command"
+    command: SessionCommand
+
+    @property
+    def work_class(self) -> QueuedWorkClass:
+        return QueuedWorkClass.SESSION_COMMAND
+
+
+QueuedWorkPayload = Annotated[
+    ProcessWakePayload | SessionCommandPayload, Field(discriminator="type")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedWorkBatchDraft:
+    """Work to enqueue. A `source_key` makes enqueueing idempotent while the batch exists."""
+
+    session_id: str
+    payloads: tuple[QueuedWorkPayload, ...]
+    delivery_policy: DeliveryPolicy
+    slot_policy: SlotPolicy
+    merge_key: MergeKey = "never"
+    source_key: str | None = None
+    available_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedWorkItem:
+    item_id: str
+    payload: QueuedWorkPayload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedWorkBatch:
+    batch_id: str
+    session_id: str
+    enqueue_seq: int
+    source_key: str | None
+    delivery_policy: DeliveryPolicy
+    slot_policy: SlotPolicy
+    merge_key: MergeKey
+    available_at_ms: int
+    enqueued_at_ms: int
+    items: tuple[QueuedWorkItem, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedWorkCompletion:
+    """Names exactly the batches that a claim still owns."""
+
+    session_id: str
+    claim_id: str
+    lease_token: str
+    batch_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedWorkClaim:
+    session_id: str
+    claim_id: str
+    owner: LeaseOwnerIdentity
+    lease_token: str
+    fencing_token: int
+    claimed_at_epoch_ms: int
+    expires_at_epoch_ms: int
+    batches: tuple[QueuedWorkBatch, ...]
+
+    def completion(self) -> QueuedWorkCompletion:
+        return QueuedWorkCompletion(
+            session_id=self.session_id,
+            claim_id=self.claim_id,
+            lease_token=self.lease_token,
+            batch_ids=tuple(batch.batch_id for batch in self.batches),
+        )

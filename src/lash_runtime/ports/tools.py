@@ -1,0 +1,71 @@
+"""Where tools come from: the provider that describes and runs them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..model._value import Value, omitted_when_none
+from ..model.messages import ProviderReplayMeta
+from ..model.tool_results import ToolCallOutput
+from ..model.tools import ToolContract, ToolId, ToolManifest
+from .cancel import CancelToken
+
+
+class PreparedToolCall(Value):
+    """A validated call, ready to run, as the journal and a workflow engine store it."""
+
+    call_id: str
+    tool_id: ToolId
+    tool_name: str
+    args: Any
+    replay: ProviderReplayMeta | None = omitted_when_none()
+    prepared_payload: Any = omitted_when_none()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """What a running tool may know and use.
+
+    `idempotency_key` is the same for every attempt of this call, also after a crash: pass it to
+    outside services that recognise repeats. `attempt_number` counts from 1.
+    `cancellation_token` fires when the turn is cancelled; a tool that returns within 50 ms of
+    that keeps its result.
+    """
+
+    session_id: str
+    turn_id: str
+    agent_frame_id: str
+    tool_name: str
+    tool_call_id: str
+    attempt_number: int = 1
+    max_attempts: int = 1
+    cancellation_token: CancelToken = field(default_factory=CancelToken, repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        return tool_replay_key(self.session_id, self.tool_call_id, self.tool_name)
+
+
+def tool_replay_key(session_id: str, call_id: str, tool_name: str) -> str:
+    """The key of one logical tool call, stable over attempts and restarts."""
+    return f"lash-tool:{session_id}:{call_id}:{tool_name}"
+
+
+class ToolProvider(Protocol):
+    """A source of tools. Called concurrently from all sessions that use it."""
+
+    def tool_manifests(self) -> Sequence[ToolManifest]:
+        """The tools it offers now; read again whenever the catalog is refreshed."""
+        ...
+
+    def resolve_contract(self, tool_id: str) -> ToolContract | None:
+        """The schemas of one tool; asked only for tools that are shown or called."""
+        ...
+
+    async def execute(self, call: PreparedToolCall, context: ToolContext) -> ToolCallOutput:
+        """Run one attempt.
+
+        An ordinary exception becomes a typed failure that the model sees; cancellation of the
+        task passes through and the call counts as cut off.
+        """
+        ...

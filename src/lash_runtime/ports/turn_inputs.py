@@ -1,0 +1,195 @@
+"""User input that waits for a session: for the turn that runs, or for the next one."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..model._value import Value
+from ..model.checkpoints import CheckpointKind
+from ..model.turn_input import TurnInput
+from .leases import LeaseOwnerIdentity
+
+
+class TurnInputCheckpointBoundary(StrEnum):
+    """The first checkpoint at which an input may join a running turn."""
+
+    AFTER_WORK = "after_work"
+    BEFORE_COMPLETION = "before_completion"
+
+    def admits(self, checkpoint: CheckpointKind) -> bool:
+        return (
+            self is TurnInputCheckpointBoundary.AFTER_WORK
+            or checkpoint is CheckpointKind.BEFORE_COMPLETION
+        )
+
+
+class ActiveTurnIngress(Value):
+    scope: Literal["active_turn"] = "active_turn"
+    turn_id: str
+    min_boundary: TurnInputCheckpointBoundary = TurnInputCheckpointBoundary.AFTER_WORK
+
+
+class NextTurnIngress(Value):
+    scope: Literal["next_turn"] = "next_turn"
+
+
+TurnInputIngress = Annotated[ActiveTurnIngress | NextTurnIngress, Field(discriminator="scope")]
+
+
+class TurnInputState(StrEnum):
+    PENDING_ACTIVE = "pending_active"
+    DEFERRED_NEXT_TURN = "deferred_next_turn"
+    ACCEPTED = "accepted"
+    CANCELLED = "cancelled"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTurnInputDraft:
+    """Input to enqueue. The same `source_key` with the same content is the same input."""
+
+    session_id: str
+    ingress: TurnInputIngress
+    input: TurnInput
+    input_id: str | None = None
+    source_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTurnInput:
+    input_id: str
+    session_id: str
+    enqueue_seq: int
+    source_key: str | None
+    ingress: TurnInputIngress
+    state: TurnInputState
+    enqueued_at_ms: int
+    input: TurnInput
+
+
+class InputIdTarget(Value):
+    kind: Literal["input_id"] = "input_id"
+    value: str
+
+
+class SourceKeyTarget(Value):
+    kind: Literal["source_key"] = "source_key"
+    value: str
+
+
+PendingTurnInputCancelTarget = Annotated[
+    InputIdTarget | SourceKeyTarget, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnInputClaimDiagnostics:
+    """Who has an input that could not be cancelled, and until when."""
+
+    state: TurnInputState
+    claim_fencing_token: int
+    claim_id: str | None = None
+    claim_owner: LeaseOwnerIdentity | None = None
+    claim_expires_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputCancelled:
+    input: PendingTurnInput
+
+
+@dataclass(frozen=True, slots=True)
+class InputAlreadyClaimed:
+    input: PendingTurnInput
+    claim: TurnInputClaimDiagnostics | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputAlreadyCompleted:
+    input: PendingTurnInput
+
+
+@dataclass(frozen=True, slots=True)
+class InputAlreadyCancelled:
+    input: PendingTurnInput
+
+
+@dataclass(frozen=True, slots=True)
+class InputNotFound:
+    """No such input in this session."""
+
+
+PendingTurnInputCancelOutcome = (
+    InputCancelled
+    | InputAlreadyClaimed
+    | InputAlreadyCompleted
+    | InputAlreadyCancelled
+    | InputNotFound
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingTurnInputCancelResult:
+    target: PendingTurnInputCancelTarget
+    outcome: PendingTurnInputCancelOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class SuffixAnchorNotFound:
+    anchor: PendingTurnInputCancelTarget
+
+
+@dataclass(frozen=True, slots=True)
+class SuffixCancelled:
+    anchor: PendingTurnInputCancelTarget
+    outcomes: tuple[PendingTurnInputCancelOutcome, ...]
+
+
+PendingTurnInputSuffixCancelOutcome = SuffixAnchorNotFound | SuffixCancelled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveTurnClaim:
+    turn_id: str
+    checkpoint: CheckpointKind
+
+
+@dataclass(frozen=True, slots=True)
+class NextTurnClaim:
+    """Inputs taken for the turn that is about to start."""
+
+
+TurnInputClaimMode = ActiveTurnClaim | NextTurnClaim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnInputCompletion:
+    """Names exactly the inputs that a claim still owns."""
+
+    session_id: str
+    claim_id: str
+    lease_token: str
+    input_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnInputClaim:
+    session_id: str
+    claim_id: str
+    owner: LeaseOwnerIdentity
+    lease_token: str
+    fencing_token: int
+    claimed_at_epoch_ms: int
+    expires_at_epoch_ms: int
+    mode: TurnInputClaimMode
+    inputs: tuple[PendingTurnInput, ...]
+
+    def completion(self) -> TurnInputCompletion:
+        return TurnInputCompletion(
+            session_id=self.session_id,
+            claim_id=self.claim_id,
+            lease_token=self.lease_token,
+            input_ids=tuple(item.input_id for item in self.inputs),
+        )

@@ -1,0 +1,175 @@
+"""The row of a turn: accepted before any model is called, settled with the turn's commit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ..model._value import Value, omitted_when_empty, omitted_when_none
+from ..model.outcome import ExecutionSummary, TurnIssue, TurnOutcome
+from ..model.policy import ModelSpec
+from ..model.prompt import PromptLayer
+from ..model.turn_input import TurnInput
+from ..model.usage import TokenUsage
+from .leases import LeaseOwnerIdentity, SessionExecutionLease, SessionExecutionLeaseFence
+from .session_state import HeadStamp
+
+
+class TurnState(StrEnum):
+    """Where a turn is in its life; the legal moves are a table in the kernel."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_settled(self) -> bool:
+        return self in _SETTLED
+
+
+_SETTLED = frozenset(
+    {TurnState.COMMITTED, TurnState.FAILED, TurnState.INTERRUPTED, TurnState.CANCELLED}
+)
+
+
+class StoredTurnOptions(Value):
+    """What a turn was asked to run with, as far as it differs from its session."""
+
+    provider_id: str | None = omitted_when_none()
+    model: ModelSpec | None = omitted_when_none()
+    prompt: PromptLayer | None = omitted_when_none()
+    max_turns: int | None = omitted_when_none()
+    plugin_inputs: Mapping[str, Any] = omitted_when_empty({})
+
+
+class RequiredWiring(Value):
+    """What a core must have to run this turn."""
+
+    protocol: str
+    provider_id: str = ""
+    tool_names: tuple[str, ...] = omitted_when_empty(())
+    plugin_ids: tuple[str, ...] = omitted_when_empty(())
+
+
+class TurnFailure(Value):
+    """Why a turn was settled as failed; attaching to it raises the same error."""
+
+    code: str
+    message: str
+
+
+class TurnResultRecord(Value):
+    """A settled turn's result, with references instead of text.
+
+    `outcome` has an empty text when the answer is the text of the message
+    `assistant_message_id`. `message_ids` are the messages the turn added, in order.
+    """
+
+    outcome: TurnOutcome
+    assistant_message_id: str | None = omitted_when_none()
+    message_ids: tuple[str, ...] = omitted_when_empty(())
+    usage: TokenUsage = TokenUsage()
+    issues: tuple[TurnIssue, ...] = omitted_when_empty(())
+    execution: ExecutionSummary = ExecutionSummary()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRow:
+    """One turn of a session. `input` is gone once the turn is settled; its hash stays."""
+
+    session_id: str
+    generation: int
+    turn_id: str
+    seq: int
+    state: TurnState
+    content_hash: str
+    turn_index: int
+    base_revision: int | None
+    options: StoredTurnOptions
+    required_wiring: RequiredWiring
+    members: tuple[str, ...]
+    input: TurnInput | None
+    fencing_token: int
+    accepted_at_ms: int
+    settled_at_ms: int | None = None
+    result: TurnResultRecord | None = None
+    failure: TurnFailure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnAcceptance:
+    """A turn that asks for its lane.
+
+    `content_hash` covers the input and the options. `observed_holder` is a busy holder that
+    the caller believes dead: the store takes the lane over only if that very lease still holds
+    it and its death is proven. `replace_session` empties the session in the same transaction.
+    """
+
+    session_id: str
+    turn_id: str
+    input: TurnInput
+    options: StoredTurnOptions
+    required_wiring: RequiredWiring
+    content_hash: str
+    owner: LeaseOwnerIdentity
+    lease_ttl_ms: int
+    observed_holder: SessionExecutionLeaseFence | None = None
+    replace_session: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnAccepted:
+    """The row is durable, started, and the caller holds the lane.
+
+    `head` says what the store's head was at that instant (`None` without one), so that a
+    current state in memory need not be read again. `command_leads` says that a session command
+    waits that must be applied before this turn runs.
+    """
+
+    lease: SessionExecutionLease
+    row: TurnRow
+    head: HeadStamp | None
+    command_leads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRefused:
+    """Another owner holds the lane; nothing was written."""
+
+    holder: SessionExecutionLease
+
+
+@dataclass(frozen=True, slots=True)
+class TurnKnown:
+    """The same turn with the same content was accepted before; nothing was written."""
+
+    row: TurnRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneUnfinished:
+    """The caller now holds the lane, and turns that an earlier holder started are unfinished.
+
+    Nothing was accepted. Close `rows` under `lease`, then ask again.
+    """
+
+    lease: SessionExecutionLease
+    rows: tuple[TurnRow, ...]
+    head: HeadStamp | None
+
+
+TurnAcceptanceOutcome = TurnAccepted | TurnRefused | TurnKnown | LaneUnfinished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSettlement:
+    """How a row ends: `committed` and `interrupted` with a result, `failed` with a failure."""
+
+    turn_id: str
+    state: TurnState
+    result: TurnResultRecord | None = None
+    failure: TurnFailure | None = None
