@@ -1,0 +1,1 @@
+"""Effect hosts: who executes, records or replays the steps of a turn."""

@@ -1,0 +1,423 @@
+"""The seam through which a turn does anything that is not pure computation.
+
+A turn describes each such step as an envelope (who asks, what, under which replay key) and
+hands it to a controller with a local executor that can do the work here and now. The
+controller decides: run it, answer from a record, or leave it to an engine. A failed model call
+or tool is data inside a successful outcome; `EffectControllerError` means the seam itself
+failed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+
+from ..model._value import Value, omitted_when_none
+from ..model.causes import CausalRef, TurnCause
+from ..model.checkpoints import CheckpointKind
+from ..model.llm import LlmCallError, LlmRequest, LlmResponse, LlmToolSpec
+from ..model.messages import Message
+from ..model.tool_results import ToolCallOutput
+from .cancel import CancelToken
+from .durability import DurabilityTier
+from .tools import PreparedToolCall
+
+
+class RuntimeEffectKind(StrEnum):
+    LLM_CALL = "llm_call"
+    DIRECT = "direct"
+    TOOL_ATTEMPT = "tool_attempt"
+    TOOL_BATCH = "tool_batch"
+    PROCESS = "process"
+    EXEC_CODE = "exec_code"
+    CHECKPOINT = "checkpoint"
+    SYNC_EXECUTION_ENVIRONMENT = "sync_execution_environment"
+    SLEEP = "sleep"
+    AWAIT_EVENT = "await_event"
+    DURABLE_STEP = "durable_step"
+
+
+class EffectControllerError(Exception):
+    """The effect seam failed. `code` is stable."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeScope:
+    """Where an effect belongs."""
+
+    session_id: str
+    turn_id: str
+    turn_index: int
+    protocol_iteration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeInvocation:
+    """Who asks for an effect. `replay_key` is a pure function of durable identity: it holds
+    neither time nor process id nor randomness, so a second run asks under the same key."""
+
+    scope: RuntimeScope
+    effect_id: str
+    kind: RuntimeEffectKind
+    replay_key: str
+    caused_by: CausalRef | None = None
+
+
+def turn_effect_key(scope: RuntimeScope, kind: RuntimeEffectKind, effect_id: str) -> str:
+    """The replay key of an effect that a turn asks for directly."""
+    return (
+        f"{scope.session_id}:{scope.turn_id}:{scope.turn_index}:"
+        f"{scope.protocol_iteration}:{kind.value}:{effect_id}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LlmCallCommand:
+    """Call the model. The request's live callbacks are not part of the command's identity."""
+
+    request: LlmRequest
+    type: Literal[RuntimeEffectKind.LLM_CALL] = RuntimeEffectKind.LLM_CALL
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBatchChild:
+    """One call of a batch, with the suffix that tells its replay key from its siblings'."""
+
+    call: PreparedToolCall
+    replay_suffix: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBatchCommand:
+    """Run the calls of one model response; children are attempts of their own."""
+
+    batch_id: str
+    calls: tuple[ToolBatchChild, ...]
+    type: Literal[RuntimeEffectKind.TOOL_BATCH] = RuntimeEffectKind.TOOL_BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAttemptCommand:
+    """Run one attempt of one call; `attempt` counts from 1."""
+
+    call: PreparedToolCall
+    attempt: int
+    max_attempts: int
+    type: Literal[RuntimeEffectKind.TOOL_ATTEMPT] = RuntimeEffectKind.TOOL_ATTEMPT
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCommand:
+    """Collect what may join the turn now."""
+
+    checkpoint: CheckpointKind
+    type: Literal[RuntimeEffectKind.CHECKPOINT] = RuntimeEffectKind.CHECKPOINT
+
+
+@dataclass(frozen=True, slots=True)
+class SyncExecutionEnvironmentCommand:
+    """Bring tools and prompt up to date before an iteration."""
+
+    update_machine_config: bool
+    type: Literal[RuntimeEffectKind.SYNC_EXECUTION_ENVIRONMENT] = (
+        RuntimeEffectKind.SYNC_EXECUTION_ENVIRONMENT
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SleepCommand:
+    """Wait between two attempts."""
+
+    duration_ms: int
+    type: Literal[RuntimeEffectKind.SLEEP] = RuntimeEffectKind.SLEEP
+
+
+RuntimeEffectCommand = (
+    LlmCallCommand
+    | ToolBatchCommand
+    | ToolAttemptCommand
+    | CheckpointCommand
+    | SyncExecutionEnvironmentCommand
+    | SleepCommand
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeEffectEnvelope:
+    """One step that a turn asks for."""
+
+    invocation: RuntimeInvocation
+    command: RuntimeEffectCommand
+
+
+@dataclass(frozen=True, slots=True)
+class LlmCallOutcome:
+    """What the model answered. `text_streamed` says that its text was shown as deltas."""
+
+    result: LlmResponse | LlmCallError
+    text_streamed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDone:
+    """A finished call: its canonical output and how long it took."""
+
+    output: ToolCallOutput
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAttemptOutcome:
+    done: ToolCallDone
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBatchOutcome:
+    """One entry for each call of the batch, in batch order."""
+
+    launches: tuple[ToolCallDone, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointOutcome:
+    """What joins the turn; empty when nothing waited."""
+
+    messages: tuple[Message, ...] = ()
+    transient_messages: tuple[Message, ...] = ()
+    turn_causes: tuple[TurnCause, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncExecutionEnvironmentOutcome:
+    """The environment of the next iteration, when it changed."""
+
+    system_prompt: str | None = None
+    tool_specs: tuple[LlmToolSpec, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SleepOutcome:
+    """The time has passed."""
+
+
+RuntimeEffectOutcome = (
+    LlmCallOutcome
+    | ToolBatchOutcome
+    | ToolAttemptOutcome
+    | CheckpointOutcome
+    | SyncExecutionEnvironmentOutcome
+    | SleepOutcome
+)
+
+
+class LocalEffectExecutor(Protocol):
+    """Does the work of one envelope in this process. Single use.
+
+    Raises `EffectControllerError("runtime_effect_local_executor_mismatch")` for a command that
+    it cannot run. Cancellation of the task passes through.
+    """
+
+    async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome: ...
+
+
+class RuntimeEffectController(Protocol):
+    """Runs the effects of one scope.
+
+    `asyncio.CancelledError` is never an outcome: it is neither recorded nor translated. Only
+    single `EffectControllerError`s leave a controller, never a group.
+    """
+
+    @property
+    def durability_tier(self) -> DurabilityTier: ...
+
+    @property
+    def supports_concurrent_effects(self) -> bool:
+        """With `False` the runtime never has two calls in flight on this controller."""
+        ...
+
+    async def execute_effect(
+        self, envelope: RuntimeEffectEnvelope, executor: LocalEffectExecutor
+    ) -> RuntimeEffectOutcome: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnScope:
+    """The execution of one turn."""
+
+    session_id: str
+    turn_id: str
+
+    @property
+    def id(self) -> str:
+        return self.turn_id
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDrainScope:
+    """One pass over the work that waits for a session."""
+
+    session_id: str
+    drain_id: str
+
+    @property
+    def id(self) -> str:
+        return self.drain_id
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDeleteScope:
+    session_id: str
+
+    @property
+    def id(self) -> str:
+        return self.session_id
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOperationScope:
+    """An operation of the host that belongs to no turn."""
+
+    operation_id: str
+
+    @property
+    def id(self) -> str:
+        return self.operation_id
+
+
+ExecutionScope = TurnScope | QueueDrainScope | SessionDeleteScope | RuntimeOperationScope
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedEffectController:
+    """A controller bound to what it executes for."""
+
+    controller: RuntimeEffectController
+    scope: ExecutionScope
+
+    def __post_init__(self) -> None:
+        if not self.scope.id.strip():
+            raise EffectControllerError(
+                "missing_execution_scope_id", "an execution scope needs an id that is not blank"
+            )
+
+
+class EffectHost(Protocol):
+    """Makes controllers. `scoped_static` gives one that may outlive the caller's context, or
+    `None` where the engine behind the host cannot."""
+
+    @property
+    def durability_tier(self) -> DurabilityTier: ...
+
+    def scoped(self, scope: ExecutionScope) -> ScopedEffectController: ...
+
+    def scoped_static(self, scope: ExecutionScope) -> ScopedEffectController | None: ...
+
+
+class ToolCompletionWait(Value):
+    """Waits for the answer to one tool call."""
+
+    type: Literal["tool_completion"] = "tool_completion"
+    tool_call_id: str
+
+
+class CustomWait(Value):
+    type: Literal["custom"] = "custom"
+    key: str
+
+
+AwaitEventWaitIdentity = Annotated[ToolCompletionWait | CustomWait, Field(discriminator="type")]
+
+
+class AwaitEventKey(Value):
+    """A bearer capability to answer one wait; safe to hand through third parties as JSON."""
+
+    session_id: str
+    generation: int
+    turn_id: str
+    wait: AwaitEventWaitIdentity
+    key_id: str
+    signature: str
+
+
+class ResolvedOk(Value):
+    status: Literal["ok"] = "ok"
+    payload: Any = None
+
+
+class ResolvedErr(Value):
+    status: Literal["err"] = "err"
+    code: str
+    message: str
+    raw: Any = omitted_when_none()
+
+
+class ResolvedTimeout(Value):
+    status: Literal["timeout"] = "timeout"
+
+
+class ResolvedCancelled(Value):
+    status: Literal["cancelled"] = "cancelled"
+
+
+Resolution = Annotated[
+    ResolvedOk | ResolvedErr | ResolvedTimeout | ResolvedCancelled, Field(discriminator="status")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveAccepted:
+    """This answer is the one that counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyResolved:
+    terminal: Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownOrRevoked:
+    """No such wait, or its session is gone."""
+
+
+ResolveOutcome = ResolveAccepted | AlreadyResolved | UnknownOrRevoked
+
+
+class AwaitEventResolver(Protocol):
+    """Durable waits: one keyed promise, first answer wins. An effect host may provide it."""
+
+    async def await_event_key(
+        self, scope: ExecutionScope, wait: AwaitEventWaitIdentity
+    ) -> AwaitEventKey:
+        """The key of a wait; the same scope and wait give the equal key."""
+        ...
+
+    async def resolve_await_event(
+        self, key: AwaitEventKey, resolution: Resolution
+    ) -> ResolveOutcome: ...
+
+    async def await_await_event(
+        self, key: AwaitEventKey, cancel: CancelToken, deadline_ms: int | None
+    ) -> Resolution:
+        """Wait for the answer. The token's firing writes `cancelled`; task cancellation
+        leaves the wait pending."""
+        ...
+
+    async def revoke_await_events_for_session(self, session_id: str) -> None: ...
+
+    async def cancel_await_events_for_session(self, session_id: str) -> None: ...
+
+
+def expect_count(outcome: ToolBatchOutcome, calls: Sequence[object]) -> None:
+    """Raise unless the batch outcome has one entry for each call."""
+    if len(outcome.launches) != len(calls):
+        raise EffectControllerError(
+            "tool_batch_result_count_mismatch",
+            f"a batch of {len(calls)} calls came back with {len(outcome.launches)} results",
+        )
