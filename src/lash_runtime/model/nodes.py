@@ -20,9 +20,7 @@ class ConversationRecord(Value):
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        return cls(
-            id=message.id, role=message.role, parts=message.parts, origin=message.origin
-        )
+        return cls(id=message.id, role=message.role, parts=message.parts, origin=message.origin)
 
     def to_message(self) -> Message:
         return Message(id=self.id, role=self.role, parts=self.parts, origin=self.origin)
@@ -103,4 +101,3 @@ SessionAppendNode = Annotated[
     MessageNode | ProtocolEventNode | PluginNode, Field(discriminator="kind")
 ]
 """What a host or plugin may append to a session's graph."""
-

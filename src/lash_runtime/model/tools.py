@@ -124,5 +124,3 @@ class ToolAccess(Value):
 
     tools: tuple[str, ...] = omitted_when_empty(())
     hidden_tools: tuple[str, ...] = omitted_when_empty(())
-
-

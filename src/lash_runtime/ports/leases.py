@@ -40,9 +40,7 @@ class LeaseOwnerIdentity(Value):
     liveness: LeaseOwnerLiveness = OpaqueLiveness()
 
     def same_incarnation(self, other: Self) -> bool:
-        return (
-            self.owner_id == other.owner_id and self.incarnation_id == other.incarnation_id
-        )
+        return self.owner_id == other.owner_id and self.incarnation_id == other.incarnation_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
