@@ -1,9 +1,15 @@
 """Attachments by reference: what a message keeps of an image whose bytes live elsewhere."""
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Any, Final, Literal, Self
+
+from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from ._value import Value, omitted_when_none
+
+
+TOOL_VALUE_CONTEXT: Final = "lash_tool_value"
+"""Serialisation context under which a reference marks its place: `model.tool_values`."""
 
 
 class ImageFormat(StrEnum):
@@ -53,3 +59,11 @@ class AttachmentRef(AttachmentCreateMeta):
 
     id: str
     byte_len: int
+
+    @model_serializer(mode="wrap")
+    def _mark_place(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo[Any]
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        mark = info.context.get(TOOL_VALUE_CONTEXT) if info.context else None
+        return {mark: fields} if mark else fields

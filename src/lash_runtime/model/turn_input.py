@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Base64Bytes, Field
 
 from ._value import Value, omitted_when_empty, omitted_when_none
-from .attachments import ImageFormat, MediaType
+from .attachments import AttachmentRef, ImageFormat, MediaType
 from .policy import ProtocolTurnOptions
 
 
@@ -22,7 +22,14 @@ class ImageRefItem(Value):
     id: str
 
 
-InputItem = Annotated[TextItem | ImageRefItem, Field(discriminator="type")]
+class AttachmentItem(Value):
+    """An image whose bytes are already in the attachment store."""
+
+    type: Literal["attachment"] = "attachment"
+    ref: AttachmentRef
+
+
+InputItem = Annotated[TextItem | ImageRefItem | AttachmentItem, Field(discriminator="type")]
 
 
 class ImageBlob(Value):
@@ -45,7 +52,7 @@ class TurnInput(Value):
         return cls(items=(TextItem(text=text),))
 
     @classmethod
-    def of(cls, *items: str | TextItem | ImageRefItem) -> Self:
+    def of(cls, *items: str | TextItem | ImageRefItem | AttachmentItem) -> Self:
         """Mix text and image references; a plain `str` is a text item."""
         return cls(items=tuple(_as_items(items)))
 
@@ -57,6 +64,8 @@ class TurnInput(Value):
         return self.model_copy(update={"trace_turn_id": turn_id})
 
 
-def _as_items(items: Iterable[str | TextItem | ImageRefItem]) -> Iterable[InputItem]:
+def _as_items(
+    items: Iterable[str | TextItem | ImageRefItem | AttachmentItem],
+) -> Iterable[InputItem]:
     for item in items:
         yield TextItem(text=item) if isinstance(item, str) else item

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..model._value import Value, omitted_when_none
 from ..model.messages import ProviderReplayMeta
@@ -37,18 +37,32 @@ class ToolContext:
     agent_frame_id: str
     tool_name: str
     tool_call_id: str
+    protocol_iteration: int = 0
+    call_index: int = 0
     attempt_number: int = 1
     max_attempts: int = 1
     cancellation_token: CancelToken = field(default_factory=CancelToken, repr=False)
 
     @property
     def idempotency_key(self) -> str:
-        return tool_replay_key(self.session_id, self.tool_call_id, self.tool_name)
+        return tool_replay_key(
+            self.session_id,
+            self.turn_id,
+            self.tool_call_id,
+            self.tool_name,
+            position=f"{self.protocol_iteration}.{self.call_index}",
+        )
 
 
-def tool_replay_key(session_id: str, call_id: str, tool_name: str) -> str:
-    """The key of one logical tool call, stable over attempts and restarts."""
-    return f"lash-tool:{session_id}:{call_id}:{tool_name}"
+def tool_replay_key(
+    session_id: str, turn_id: str, call_id: str, tool_name: str, *, position: str = "0.0"
+) -> str:
+    """The key of one logical tool call, stable over attempts and restarts.
+
+    Endpoints use call ids such as `call_1` again in every response, hence the turn and the
+    call's `position` in it: the model iteration and the index among its calls.
+    """
+    return f"lash-tool:{session_id}:{turn_id}:{position}:{call_id}:{tool_name}"
 
 
 class ToolProvider(Protocol):
@@ -67,5 +81,17 @@ class ToolProvider(Protocol):
 
         An ordinary exception becomes a typed failure that the model sees; cancellation of the
         task passes through and the call counts as cut off.
+        """
+        ...
+
+
+@runtime_checkable
+class ArgumentValidator(Protocol):
+    """What a provider adds that checks arguments better than their JSON Schema can."""
+
+    def validate_arguments(self, tool_id: str, args: Any) -> str | None:
+        """Say which argument is wrong and why; `None` when all are in order.
+
+        Called before each call instead of the schema check, in the order of the model's calls.
         """
         ...

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
+from ..kernel.turn_states import TurnState as TurnState
 from ..model._value import Value, omitted_when_empty, omitted_when_none
 from ..model.outcome import ExecutionSummary, TurnIssue, TurnOutcome
 from ..model.policy import ModelSpec
@@ -13,27 +13,6 @@ from ..model.turn_input import TurnInput
 from ..model.usage import TokenUsage
 from .leases import LeaseOwnerIdentity, SessionExecutionLease, SessionExecutionLeaseFence
 from .session_state import HeadStamp
-
-
-class TurnState(StrEnum):
-    """Where a turn is in its life; the legal moves are a table in the kernel."""
-
-    ACCEPTED = "accepted"
-    RUNNING = "running"
-    WAITING = "waiting"
-    COMMITTED = "committed"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_settled(self) -> bool:
-        return self in _SETTLED
-
-
-_SETTLED = frozenset(
-    {TurnState.COMMITTED, TurnState.FAILED, TurnState.INTERRUPTED, TurnState.CANCELLED}
-)
 
 
 class StoredTurnOptions(Value):
@@ -62,6 +41,14 @@ class TurnFailure(Value):
     message: str
 
 
+class SettledCall(Value):
+    """How one tool call of a settled turn ended; its words are in the transcript."""
+
+    call_id: str
+    status: str
+    duration_ms: int = omitted_when_empty(0)
+
+
 class TurnResultRecord(Value):
     """A settled turn's result, with references instead of text.
 
@@ -74,6 +61,7 @@ class TurnResultRecord(Value):
     message_ids: tuple[str, ...] = omitted_when_empty(())
     usage: TokenUsage = TokenUsage()
     issues: tuple[TurnIssue, ...] = omitted_when_empty(())
+    calls: tuple[SettledCall, ...] = omitted_when_empty(())
     execution: ExecutionSummary = ExecutionSummary()
 
 

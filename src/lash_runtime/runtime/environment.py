@@ -1,0 +1,35 @@
+"""What all sessions of a core share, resolved once when the core is built."""
+
+from dataclasses import dataclass
+
+from ..model.prompt import PromptLayer
+from ..ports.attachments import AttachmentStore
+from ..ports.clock import Clock
+from ..ports.effects import EffectHost
+from ..ports.ids import IdSource
+from ..ports.replay import LiveReplayStore
+from ..protocols.standard import StandardProtocol
+from ..tools.catalog import ToolCatalog
+from .lanes import SessionLanes
+from .lease_keeper import LeaseKeeper
+from .observation import ObservationCells
+from .tasks import TaskOwner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeEnvironment:
+    """The parts that a session's runtime is put together from."""
+
+    clock: Clock
+    ids: IdSource
+    effect_host: EffectHost
+    attachments: AttachmentStore | None
+    replay: LiveReplayStore
+    protocol: StandardProtocol
+    catalog: ToolCatalog
+    core_prompt: PromptLayer
+    tasks: TaskOwner
+    keeper: LeaseKeeper
+    lanes: SessionLanes
+    cells: ObservationCells
+    owner_id: str

@@ -1,0 +1,85 @@
+"""What the runtime raises when a turn cannot run or be committed.
+
+The facade turns a fault into its own error with the same code. The two vocabularies of store
+and runtime meet here and nowhere else.
+"""
+
+from ..ports.effects import EffectControllerError
+from ..ports.store_errors import (
+    SessionExecutionLeaseExpired,
+    StoreContended,
+    StoreError,
+    StoreForked,
+    StoreSchemaUnsupported,
+    StoreWrongLoop,
+    TurnContentConflict,
+)
+
+
+class RuntimeFault(Exception):
+    """A failure with a stable `code`. `outcome_unknown` says that a commit may have happened."""
+
+    def __init__(self, code: str, message: str, *, outcome_unknown: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.outcome_unknown = outcome_unknown
+
+
+class SessionBusy(RuntimeFault):
+    """Another owner holds the session's lane; no work was started."""
+
+    def __init__(self, *, session_id: str, holder: str, turn_id: str | None = None) -> None:
+        running = f" for turn {turn_id!r}" if turn_id else ""
+        super().__init__(
+            "session_execution_busy",
+            f"session {session_id!r} is held by owner {holder!r}{running}: "
+            "nothing was started; try again when it is done",
+        )
+
+
+class LeaseLost(RuntimeFault):
+    """The session's lease was taken over or lapsed; what was not committed is not ours."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            "session_execution_lease_lost",
+            f"the execution lease of session {session_id!r} was lost before commit: "
+            "another owner may have continued it; open the session again",
+        )
+
+
+# Errors that say themselves what is wrong; the caller sees them under the store's own code.
+_SELF_EXPLAINING = (
+    TurnContentConflict,
+    StoreContended,
+    StoreForked,
+    StoreSchemaUnsupported,
+    StoreWrongLoop,
+)
+
+
+def fault_of_commit(error: StoreError, session_id: str) -> RuntimeFault:
+    """The fault for a store error met while accepting, claiming or committing."""
+    if isinstance(error, SessionExecutionLeaseExpired):
+        return LeaseLost(session_id)
+    if isinstance(error, _SELF_EXPLAINING):
+        return RuntimeFault(error.code, f"session {session_id!r}: {error}")
+    return RuntimeFault(
+        "store_commit_failed",
+        f"session {session_id!r} could not be stored: {error}",
+        outcome_unknown=True,
+    )
+
+
+def fault_of_refresh(error: StoreError, session_id: str) -> RuntimeFault:
+    """The fault for a store error met while reading a session."""
+    if isinstance(error, _SELF_EXPLAINING):
+        return RuntimeFault(error.code, f"session {session_id!r}: {error}")
+    return RuntimeFault(
+        "session_head_refresh", f"session {session_id!r} could not be read: {error}"
+    )
+
+
+def fault_of_controller(error: EffectControllerError) -> RuntimeFault:
+    return RuntimeFault(error.code, error.message)

@@ -1,0 +1,52 @@
+"""One lane per session of a core: turns and other writers pass through it one at a time.
+
+First in, first out. Handles that were opened separately on one session id share its lane, so
+callers in one process are served in order; other processes are kept out by the store's lease.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+import anyio
+
+
+class SessionLane:
+    """The line of writers of one session."""
+
+    __slots__ = ("__weakref__", "_lock", "waiting")
+
+    def __init__(self) -> None:
+        self._lock = anyio.Lock(fast_acquire=True)
+        self.waiting = 0
+
+    @property
+    def busy(self) -> bool:
+        return self._lock.locked() or self.waiting > 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait in line, then hold the lane. Cancelling the wait leaves the line unharmed."""
+        self.waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            self.waiting -= 1
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+class SessionLanes:
+    """The lanes of a core, by session id. A lane that nobody uses is forgotten."""
+
+    def __init__(self) -> None:
+        self._lanes: WeakValueDictionary[str, SessionLane] = WeakValueDictionary()
+
+    def lane(self, session_id: str) -> SessionLane:
+        lane = self._lanes.get(session_id)
+        if lane is None:
+            lane = SessionLane()
+            self._lanes[session_id] = lane
+        return lane

@@ -1,0 +1,78 @@
+"""Gets a turn its row and its lane, together, before any model is called.
+
+A lane that is held by a process which is provably dead is taken over at once. Turns that an
+earlier holder started and never finished are closed first, so that nothing is ever built on
+history that was left open.
+"""
+
+from dataclasses import dataclass, replace
+
+from ...ports.leases import SessionExecutionLease
+from ...ports.persistence import TurnPersistence
+from ...ports.session_state import HeadStamp
+from ...ports.store_errors import StoreError
+from ...ports.turn_ledger import (
+    LaneUnfinished,
+    TurnAcceptance,
+    TurnAccepted,
+    TurnKnown,
+    TurnRefused,
+    TurnRow,
+)
+from ..faults import RuntimeFault, SessionBusy, fault_of_commit
+from .unfinished import TurnCloser
+
+ROUNDS = 8
+"""How often a lane may change under an acceptance before it counts as busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedTurn:
+    """The row is written and the lane is ours. `head` is the store's, as of that instant."""
+
+    lease: SessionExecutionLease
+    row: TurnRow
+    head: HeadStamp | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettledTurn:
+    """The same turn was accepted before and is over; nothing runs."""
+
+    row: TurnRow
+
+
+async def accept(
+    store: TurnPersistence, acceptance: TurnAcceptance, closer: TurnCloser
+) -> AcceptedTurn | SettledTurn:
+    """Accept the turn, or find it settled.
+
+    Raises `SessionBusy` when another live owner holds the lane; then nothing was written.
+    """
+    asked = acceptance
+    for _ in range(ROUNDS):
+        try:
+            answer = await store.accept_turn(asked)
+        except StoreError as error:
+            raise fault_of_commit(error, acceptance.session_id) from error
+        match answer:
+            case TurnAccepted(lease=lease, row=row, head=head):
+                return AcceptedTurn(lease=lease, row=row, head=head)
+            case TurnKnown(row=row) if row.state.is_settled:
+                return SettledTurn(row)
+            case TurnKnown():
+                # The turn was started by somebody: by a process that is gone, and then taking
+                # the lane closes it, or by one that runs it right now.
+                await closer.close_unfinished()
+            case LaneUnfinished(lease=lease, rows=rows):
+                await closer.close_rows(lease, rows)
+            case TurnRefused(holder=holder):
+                if asked.observed_holder == holder.fence():
+                    raise SessionBusy(
+                        session_id=acceptance.session_id, holder=holder.owner.owner_id
+                    )
+                asked = replace(acceptance, observed_holder=holder.fence())
+    raise RuntimeFault(
+        "session_execution_busy",
+        f"session {acceptance.session_id!r} keeps changing hands: try again",
+    )

@@ -1,0 +1,302 @@
+"""One model call inside a turn: stream what arrives, stop when told to, return data.
+
+The provider runs in a child task that this call owns; its callback only queues. The call
+itself takes events from the queue in order, so that what observers see, what is accumulated and
+what is returned can never disagree. Leaving the call by any path cancels the child and waits
+for it.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+from typing import assert_never
+
+import anyio
+
+from ...kernel.accumulator import StreamAccumulator
+from ...kernel.visible_text import visible_response_parts
+from ...model.activity import (
+    AssistantProseDelta,
+    ReasoningTextDelta,
+    RetryScheduled,
+    RuntimeDiagnostic,
+)
+from ...model.llm import (
+    AttemptReset,
+    LlmAttachment,
+    LlmCallError,
+    LlmRequest,
+    LlmResponse,
+    LlmStreamEvent,
+    LlmTerminalReason,
+    PartDelta,
+    ProviderFailureKind,
+    ReasoningDelta,
+    ReasoningOutput,
+    RetryStatus,
+    TextDelta,
+    TextOutput,
+    ToolCallOutputPart,
+    UsageDelta,
+)
+from ...model.usage import LlmUsage
+from ...ports.attachments import AttachmentStore, AttachmentStoreError
+from ...ports.cancel import CancelToken
+from ...ports.effects import (
+    EffectControllerError,
+    LlmCallCommand,
+    LlmCallOutcome,
+    RuntimeEffectEnvelope,
+    RuntimeEffectOutcome,
+)
+from ...ports.provider import ProviderFailure, ResolvedProvider
+from ..verdict import Err, Ok, capture
+from .reporter import TurnReporter
+
+CANCELLED = LlmCallError(
+    message="the model call was cancelled",
+    code="cancelled",
+    terminal_reason=LlmTerminalReason.CANCELLED,
+)
+
+
+class LlmCallExecutor:
+    """Runs one `LlmCallCommand` against a provider."""
+
+    def __init__(
+        self,
+        *,
+        provider: ResolvedProvider,
+        attachments: AttachmentStore | None,
+        reporter: TurnReporter,
+        cancel: CancelToken,
+        output_token_capacity: int | None,
+    ) -> None:
+        self._provider = provider
+        self._attachments = attachments
+        self._reporter = reporter
+        self._cancel = cancel
+        self._capacity = output_token_capacity
+
+    async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        command = envelope.command
+        if not isinstance(command, LlmCallCommand):
+            raise EffectControllerError(
+                "runtime_effect_local_executor_mismatch",
+                f"a model call cannot be run as {command.type.value}",
+            )
+        request = command.request
+        cap = request.generation.output_token_cap
+        if cap is not None and self._capacity is not None and cap > self._capacity:
+            return LlmCallOutcome(_cap_exceeded(cap, self._capacity), text_streamed=False)
+        resolved = await self._resolve(request)
+        if isinstance(resolved, LlmCallError):
+            return LlmCallOutcome(resolved, text_streamed=False)
+        call = _StreamingCall(self._provider, resolved, self._reporter, self._cancel)
+        return await call.run()
+
+    async def _resolve(self, request: LlmRequest) -> LlmRequest | LlmCallError:
+        """Put bytes to the attachments that are still references."""
+        if all(attachment.is_resolved() for attachment in request.attachments):
+            return request
+        resolved: list[LlmAttachment] = []
+        for attachment in request.attachments:
+            reference = attachment.reference
+            if attachment.is_resolved() or reference is None:
+                resolved.append(attachment)
+                continue
+            try:
+                if self._attachments is None:
+                    raise AttachmentStoreError("not_found", "no attachment store is wired")
+                stored = await self._attachments.get(reference.id)
+            except AttachmentStoreError as error:
+                return LlmCallError(
+                    message=f"attachment {reference.id} could not be read: {error}",
+                    code="attachment_resolution_failed",
+                    kind=ProviderFailureKind.VALIDATION,
+                )
+            resolved.append(
+                LlmAttachment(
+                    mime=stored.meta.media_type.mime, data=stored.data, reference=reference
+                )
+            )
+        return replace(request, attachments=tuple(resolved))
+
+
+class _StreamingCall:
+    """The state of one call while it streams."""
+
+    def __init__(
+        self,
+        provider: ResolvedProvider,
+        request: LlmRequest,
+        reporter: TurnReporter,
+        cancel: CancelToken,
+    ) -> None:
+        self._provider = provider
+        self._request = replace(request, stream_events=self._receive)
+        self._reporter = reporter
+        self._cancel = cancel
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[LlmStreamEvent] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._verdict: LlmResponse | LlmCallError | None = None
+        self._begin_attempt()
+
+    def _begin_attempt(self) -> None:
+        self._accumulator = StreamAccumulator()
+        self._usage = LlmUsage()
+        self._prose_id = self._reporter.new_correlation_id()
+        self._reasoning_id = self._reporter.new_correlation_id()
+        self._streamed_prose = False
+        self._streamed_reasoning = False
+
+    async def run(self) -> LlmCallOutcome:
+        withdraw = self._cancel.on_cancel(
+            lambda: self._loop.call_soon_threadsafe(self._wake)
+        )
+        try:
+            async with anyio.create_task_group() as call:
+                call.start_soon(self._ask_provider)
+                pumped = await capture(self._pump)
+                call.cancel_scope.cancel()
+        finally:
+            withdraw()
+        match pumped:
+            case Err(error=error):
+                raise error
+            case Ok(value=LlmCallError() as error):
+                return LlmCallOutcome(error, text_streamed=self._streamed_prose)
+            case Ok(value=response):
+                return await self._complete(response)
+
+    async def _ask_provider(self) -> None:
+        try:
+            self._verdict = await self._provider.complete(self._request)
+        except ProviderFailure as failure:
+            self._verdict = call_error(failure)
+        except Exception as error:
+            self._verdict = LlmCallError(
+                message=f"the provider failed unexpectedly: {type(error).__name__}: {error}",
+                code="provider_panicked",
+            )
+        self._wake()
+
+    def _receive(self, event: LlmStreamEvent) -> None:
+        self._queue.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _pump(self) -> LlmResponse | LlmCallError:
+        """Forward events until there is a verdict; cancellation goes before both."""
+        queue = self._queue
+        while True:
+            while queue and not self._cancel.is_cancelled:
+                await self._forward(queue.popleft())
+            if self._cancel.is_cancelled:
+                return CANCELLED
+            if self._verdict is not None and not queue:
+                return self._verdict
+            self._waiter = self._loop.create_future()
+            await self._waiter
+            self._waiter = None
+
+    async def _forward(self, event: LlmStreamEvent) -> None:
+        match event:
+            case TextDelta(text=text):
+                if text:
+                    self._accumulator.push_text(text)
+                    self._streamed_prose = True
+                    await self._reporter.emit(AssistantProseDelta(text), self._prose_id)
+            case ReasoningDelta(text=text):
+                if text:
+                    self._accumulator.push_reasoning(text, None)
+                    await self._show_reasoning(text)
+            case PartDelta(part=TextOutput(text=text, response_meta=meta)):
+                self._accumulator.push_text_part(text, meta)
+            case PartDelta(part=ToolCallOutputPart() as part):
+                self._accumulator.push_tool_call(part)
+            case PartDelta(part=ReasoningOutput(text=text, replay=replay)):
+                self._accumulator.push_reasoning(text, replay)
+                if text and not self._streamed_reasoning:
+                    await self._show_reasoning(text)
+            case UsageDelta(usage=usage):
+                self._usage = usage
+            case RetryStatus():
+                await self._reporter.emit(
+                    RetryScheduled(
+                        wait_seconds=event.wait_seconds,
+                        attempt=event.attempt,
+                        max_attempts=event.max_attempts,
+                        reason=event.reason,
+                    )
+                )
+            case AttemptReset():
+                await self._retract_attempt()
+            case _:
+                assert_never(event)
+
+    async def _show_reasoning(self, text: str) -> None:
+        self._streamed_reasoning = True
+        await self._reporter.emit(ReasoningTextDelta(text), self._reasoning_id)
+
+    async def _retract_attempt(self) -> None:
+        prose = [self._prose_id] if self._streamed_prose else []
+        reasoning = [self._reasoning_id] if self._streamed_reasoning else []
+        await self._reporter.emit(
+            RuntimeDiagnostic(
+                kind="model_attempt_reset",
+                data={
+                    "assistant_prose_correlation_ids": prose,
+                    "reasoning_correlation_ids": reasoning,
+                },
+            )
+        )
+        self._begin_attempt()
+
+    async def _complete(self, response: LlmResponse) -> LlmCallOutcome:
+        response = self._accumulator.apply_to_response(response)
+        if response.usage.is_zero():
+            response = replace(response, usage=self._usage)
+        if not self._streamed_prose:
+            await self._show_unstreamed(response)
+        return LlmCallOutcome(response, text_streamed=self._streamed_prose)
+
+    async def _show_unstreamed(self, response: LlmResponse) -> None:
+        """A response that came in one piece is shown as if it had been streamed."""
+        parts = visible_response_parts(response)
+        if not self._streamed_reasoning:
+            for part in parts:
+                if isinstance(part, ReasoningOutput) and part.text:
+                    await self._reporter.emit(ReasoningTextDelta(part.text), self._reasoning_id)
+        texts = [part for part in parts if isinstance(part, TextOutput) and part.text]
+        if any(part.response_meta is not None and part.response_meta.id for part in texts):
+            for part in texts:
+                item_id = part.response_meta.id if part.response_meta is not None else None
+                await self._reporter.emit(AssistantProseDelta(part.text), item_id)
+        elif response.full_text:
+            await self._reporter.emit(AssistantProseDelta(response.full_text), self._prose_id)
+
+
+def call_error(failure: ProviderFailure) -> LlmCallError:
+    """A classified provider failure as the data that a turn keeps of it."""
+    return LlmCallError(
+        message=failure.message,
+        retryable=bool(failure.retryable),
+        kind=failure.kind,
+        raw=failure.raw,
+        code=failure.code,
+        terminal_reason=failure.terminal_reason,
+    )
+
+
+def _cap_exceeded(cap: int, capacity: int) -> LlmCallError:
+    return LlmCallError(
+        message=f"an output of {cap} tokens was asked for, but the model is limited to {capacity}",
+        code="output_token_cap_exceeds_model_capacity",
+        kind=ProviderFailureKind.VALIDATION,
+    )

@@ -1,0 +1,139 @@
+"""Closes turns that were started by an owner who is gone.
+
+Such a turn is never run again behind the caller's back. It is settled as interrupted in one
+transaction: the user's words and every round of work that was stored stay, and attaching to it
+says what happened.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from ...kernel.draft import TurnDraft
+from ...kernel.shared_sequence import SharedSequence
+from ...kernel.turn_messages import opening_messages
+from ...model.messages import Message
+from ...model.outcome import StopReason, stopped
+from ...ports.clock import Clock
+from ...ports.leases import LeaseAcquired, LeaseBusy, LeaseOwnerIdentity, SessionExecutionLease
+from ...ports.persistence import TurnPersistence
+from ...ports.store_errors import StoreError
+from ...ports.turn_ledger import TurnResultRecord, TurnRow, TurnSettlement, TurnState
+from ..faults import SessionBusy, fault_of_commit
+from ..state import RuntimeSessionState
+from .commit import settling_commit
+
+STARTED = frozenset({TurnState.RUNNING, TurnState.WAITING})
+
+
+class TurnCloser:
+    """Settles the unfinished turns of one session as interrupted."""
+
+    def __init__(
+        self,
+        *,
+        session_id: str,
+        store: TurnPersistence,
+        owner: LeaseOwnerIdentity,
+        lease_ttl_ms: int,
+        clock: Clock,
+        load: Callable[[], Awaitable[RuntimeSessionState]],
+        installed: Callable[[RuntimeSessionState, str], None],
+    ) -> None:
+        """`load` reads the session as it is stored; `installed` is told of each state that a
+        closing commit has made current, with the id of the turn that was closed."""
+        self._session_id = session_id
+        self._store = store
+        self._owner = owner
+        self._ttl_ms = lease_ttl_ms
+        self._clock = clock
+        self._load = load
+        self._installed = installed
+
+    async def close_unfinished(self) -> bool:
+        """Take the lane if it is free or its holder is provably dead, close what is unfinished
+        and give the lane back. `False` when there was nothing to close.
+
+        Raises `SessionBusy` when a live owner holds the lane.
+        """
+        try:
+            rows = [row for row in await self._rows() if row.state in STARTED]
+            if not rows:
+                return False
+            lease = await self._take_lane(rows[0].turn_id)
+            # Read again under the lease: the holder may have finished in between.
+            rows = [row for row in await self._rows() if row.state in STARTED]
+            await self.close_rows(lease, rows)
+            await self._store.release_session_execution_lease(lease.fence())
+        except StoreError as error:
+            raise fault_of_commit(error, self._session_id) from error
+        return True
+
+    async def close_rows(self, lease: SessionExecutionLease, rows: Sequence[TurnRow]) -> None:
+        """Close `rows` under `lease`, which stays held."""
+        for row in rows:
+            state = await self._load()
+            try:
+                await self._close(lease, row, state)
+            except StoreError as error:
+                raise fault_of_commit(error, self._session_id) from error
+
+    async def _rows(self) -> Sequence[TurnRow]:
+        return await self._store.list_unfinished_turns(self._session_id)
+
+    async def _take_lane(self, turn_id: str) -> SessionExecutionLease:
+        claimed = await self._store.try_claim_session_execution_lease(
+            self._session_id, self._owner, self._ttl_ms
+        )
+        if isinstance(claimed, LeaseBusy):
+            claimed = await self._store.reclaim_session_execution_lease(
+                self._session_id, self._owner, claimed.holder.fence(), self._ttl_ms
+            )
+        match claimed:
+            case LeaseAcquired(lease=lease):
+                return lease
+            case LeaseBusy(holder=holder):
+                raise SessionBusy(
+                    session_id=self._session_id, holder=holder.owner.owner_id, turn_id=turn_id
+                )
+
+    async def _close(
+        self, lease: SessionExecutionLease, row: TurnRow, state: RuntimeSessionState
+    ) -> None:
+        now = self._clock.timestamp_rfc3339()
+        state = replace(
+            state.with_initial_frame(now), turn_index=max(state.turn_index, row.turn_index)
+        )
+        draft = TurnDraft(
+            state.graph,
+            frame_id=state.current_agent_frame_id,
+            visible=state.visible,
+            scope=row.turn_id,
+        )
+        draft.reconcile(_with_words(draft, row), now)
+        state = replace(state, graph=draft.graph)
+        settlement = TurnSettlement(
+            turn_id=row.turn_id,
+            state=TurnState.INTERRUPTED,
+            result=TurnResultRecord(
+                outcome=stopped(StopReason.INTERRUPTED),
+                message_ids=tuple(
+                    message.id
+                    for message in draft.messages
+                    if message.id.startswith(f"m:{row.turn_id}:")
+                ),
+            ),
+        )
+        commit = settling_commit(state, draft, lease.fence(), settlement, release=False)
+        result = await self._store.commit_runtime_state(commit)
+        self._installed(state.after_commit(result), row.turn_id)
+
+
+def _with_words(draft: TurnDraft, row: TurnRow) -> SharedSequence[Message]:
+    """The transcript with what the user said, unless a progress commit has it already."""
+    messages = draft.messages
+    if row.input is None:
+        return messages
+    known = {message.id for message in messages}
+    return messages.extend(
+        [m for m in opening_messages(row.turn_id, row.input) if m.id not in known]
+    )

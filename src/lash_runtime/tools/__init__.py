@@ -1,0 +1,19 @@
+"""Tools: made from functions, collected in a catalog, checked before they are called."""
+
+from .catalog import ToolCatalog
+from .errors import ToolCatalogError, ToolError
+from .function_tool import FunctionTool, tool
+from .providers import FunctionToolProvider, StaticToolProvider, ToolExecutor
+from .results import ToolResult
+
+__all__ = [
+    "FunctionTool",
+    "FunctionToolProvider",
+    "StaticToolProvider",
+    "ToolCatalog",
+    "ToolCatalogError",
+    "ToolError",
+    "ToolExecutor",
+    "ToolResult",
+    "tool",
+]
