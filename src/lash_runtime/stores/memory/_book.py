@@ -1,0 +1,316 @@
+"""Everything that is stored of one session, and how a commit changes it.
+
+Rule 1: a method validates everything before it changes anything, and never awaits. On one event
+loop that makes each call a transaction.
+Rule 2: a commit costs what it adds. What is stored is immutable, so reads share it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from ...model.canonical import canonical_hash
+from ...model.frames import AgentFrameRecord
+from ...model.nodes import SessionNodeRecord
+from ...model.session_meta import PersistedSessionConfig, SessionMeta
+from ...model.usage import TokenLedgerEntry, merge_ledger
+from ...ports.commit import (
+    GraphAppend,
+    GraphCommitDelta,
+    GraphReplaceFull,
+    GraphUnchanged,
+    RuntimeCommit,
+    RuntimeCommitResult,
+    RuntimeTurnCommitStamp,
+)
+from ...ports.leases import LeaseBusy, SessionExecutionLeaseFence
+from ...ports.session_state import (
+    ActivePath,
+    BlobRef,
+    FullGraph,
+    HeadStamp,
+    HydratedSessionCheckpoint,
+    PersistedSessionRead,
+    SessionReadScope,
+)
+from ...ports.store_errors import (
+    HeadRevisionConflict,
+    QueuedWorkClaimExpired,
+    RuntimeTurnCommitConflict,
+    SessionBindingMismatch,
+    StoreBackendError,
+    TurnInputClaimExpired,
+)
+from ...ports.turn_ledger import (
+    LaneUnfinished,
+    TurnAcceptance,
+    TurnAcceptanceOutcome,
+    TurnAccepted,
+    TurnKnown,
+    TurnRefused,
+    TurnSettlement,
+)
+from ._checkpoints import Checkpoints, manifest_of
+from ._lane import Lane
+from ._manifest import Manifest
+from ._turns import TurnRows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The head row. That of an emptied session has no checkpoint."""
+
+    revision: int
+    config: PersistedSessionConfig
+    agent_frames: tuple[AgentFrameRecord, ...] = ()
+    current_agent_frame_id: str = ""
+    leaf_node_id: str | None = None
+    checkpoint_ref: BlobRef | None = None
+    checkpoint: HydratedSessionCheckpoint | None = None
+
+
+class SessionBook:
+    """The rows of one session."""
+
+    __slots__ = (
+        "_checkpoints",
+        "_head",
+        "_ledger",
+        "_nodes",
+        "_stamps",
+        "attachments",
+        "lane",
+        "meta",
+        "session_id",
+        "turns",
+    )
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.meta: SessionMeta | None = None
+        self.lane = Lane(session_id)
+        self.turns = TurnRows(session_id)
+        self.attachments = Manifest()
+        self._head: Head | None = None
+        self._nodes: dict[str, SessionNodeRecord] = {}
+        self._checkpoints = Checkpoints()
+        self._ledger: tuple[TokenLedgerEntry, ...] = ()
+        self._stamps: dict[str, tuple[str, RuntimeCommitResult]] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether the session was created; a lease alone does not create one."""
+        return self.meta is not None or self._head is not None
+
+    def head_stamp(self) -> HeadStamp | None:
+        head = self._head
+        if head is None:
+            return None
+        return HeadStamp(
+            head_revision=head.revision,
+            leaf_node_id=head.leaf_node_id,
+            checkpoint_ref=head.checkpoint_ref,
+        )
+
+    def node(self, node_id: str) -> SessionNodeRecord | None:
+        return self._nodes.get(node_id)
+
+    def read(self, scope: SessionReadScope) -> PersistedSessionRead | None:
+        head = self._head
+        if head is None:
+            return None
+        match scope:
+            case FullGraph():
+                leaf = head.leaf_node_id
+                nodes = tuple(self._nodes.values())
+            case ActivePath(leaf_node_id=asked):
+                leaf = head.leaf_node_id if asked is None else asked
+                nodes = self._path_to(leaf)
+            case _:
+                assert_never(scope)
+        return PersistedSessionRead(
+            session_id=self.session_id,
+            head_revision=head.revision,
+            config=head.config,
+            agent_frames=head.agent_frames,
+            current_agent_frame_id=head.current_agent_frame_id,
+            nodes=nodes,
+            leaf_node_id=leaf,
+            checkpoint_ref=head.checkpoint_ref,
+            checkpoint=head.checkpoint,
+            token_ledger=self._ledger,
+        )
+
+    def commit(self, commit: RuntimeCommit, now_ms: int) -> RuntimeCommitResult:
+        if commit.session_id != self.session_id:
+            raise SessionBindingMismatch(
+                bound_session_id=self.session_id, attempted_session_id=commit.session_id
+            )
+        earlier = self._earlier_result(commit.turn_commit)
+        if earlier is not None:
+            self._release_lane(commit)
+            return replace(earlier, replayed=True)
+        lease = self.lane.require(commit.session_execution_lease, now_ms)
+        expected = commit.expected_head_revision
+        if expected is not None and expected != self._head_revision:
+            raise HeadRevisionConflict(expected=expected, actual=self._head_revision)
+        self._check_claims(commit)
+        settled = None
+        if commit.turn_settlement is not None:
+            settled = self.turns.settled(commit.turn_settlement, lease.fencing_token, now_ms)
+        nodes = self._new_nodes(commit.graph)
+        checkpoint = self._checkpoints.resolve(commit.checkpoint)
+        manifest = manifest_of(checkpoint)
+        result = RuntimeCommitResult(
+            head_revision=self._head_revision + 1,
+            checkpoint_ref=canonical_hash(manifest),
+            manifest=manifest,
+        )
+
+        # Everything is checked: from here on nothing raises.
+        if isinstance(commit.graph, GraphReplaceFull):
+            self._nodes = nodes
+        else:
+            self._nodes.update(nodes)
+        self._head = Head(
+            revision=result.head_revision,
+            config=commit.config,
+            agent_frames=commit.agent_frames,
+            current_agent_frame_id=commit.current_agent_frame_id,
+            leaf_node_id=commit.graph.leaf_node_id,
+            checkpoint_ref=result.checkpoint_ref,
+            checkpoint=checkpoint,
+        )
+        self._checkpoints.keep(checkpoint, commit.agent_frames)
+        if commit.usage_deltas:
+            self._ledger = merge_ledger((*self._ledger, *commit.usage_deltas))
+        if settled is not None:
+            self.turns.put(settled)
+        self.attachments.commit(commit.committed_attachment_ids, now_ms)
+        if commit.turn_commit is not None:
+            stamp = commit.turn_commit
+            self._stamps[stamp.turn_id] = (stamp.turn_commit_hash, result)
+        self._release_lane(commit)
+        return result
+
+    def accept(
+        self, acceptance: TurnAcceptance, *, now_ms: int, token: str
+    ) -> TurnAcceptanceOutcome:
+        known = self.turns.known(acceptance)
+        if known is not None:
+            return TurnKnown(known)
+        owner, ttl_ms, observed = (
+            acceptance.owner,
+            acceptance.lease_ttl_ms,
+            acceptance.observed_holder,
+        )
+        claimed = self.lane.claim(owner, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
+        if isinstance(claimed, LeaseBusy) and observed is not None:
+            claimed = self.lane.reclaim(owner, observed, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
+        if isinstance(claimed, LeaseBusy):
+            return TurnRefused(claimed.holder)
+        if acceptance.replace_session:
+            self._empty(now_ms)
+        head = self.head_stamp()
+        if started := self.turns.started():
+            return LaneUnfinished(lease=claimed.lease, rows=started, head=head)
+        row = self.turns.start(
+            acceptance,
+            turn_index=self._turn_index + 1,
+            base_revision=None if head is None else head.head_revision,
+            fencing_token=claimed.lease.fencing_token,
+            now_ms=now_ms,
+        )
+        return TurnAccepted(lease=claimed.lease, row=row, head=head)
+
+    def settle(
+        self,
+        fence: SessionExecutionLeaseFence,
+        settlement: TurnSettlement,
+        *,
+        now_ms: int,
+        release: bool,
+    ) -> None:
+        lease = self.lane.require(fence, now_ms)
+        row = self.turns.get(settlement.turn_id)
+        if row is None or not row.state.is_settled:
+            self.turns.put(self.turns.settled(settlement, lease.fencing_token, now_ms))
+        if release:
+            self.lane.release(fence)
+
+    def _empty(self, now_ms: int) -> None:
+        """Start over: no history, no usage, nothing unfinished.
+
+        The head stays and its revision rises, so that whoever knew the old one notices. Turn
+        ids, stamps and the lane's counter stay as they are.
+        """
+        self.turns.discard_unfinished(now_ms)
+        self._nodes = {}
+        self._checkpoints = Checkpoints()
+        self._ledger = ()
+        if self._head is not None:
+            self._head = Head(revision=self._head.revision + 1, config=self._head.config)
+
+    @property
+    def _head_revision(self) -> int:
+        """0 without a head."""
+        return 0 if self._head is None else self._head.revision
+
+    @property
+    def _turn_index(self) -> int:
+        """Number of the last turn that reached a commit."""
+        checkpoint = None if self._head is None else self._head.checkpoint
+        return 0 if checkpoint is None else checkpoint.turn_state.turn_index
+
+    def _path_to(self, leaf_node_id: str | None) -> tuple[SessionNodeRecord, ...]:
+        path: dict[str, SessionNodeRecord] = {}
+        node_id = leaf_node_id
+        while node_id is not None and node_id not in path:
+            node = self._nodes.get(node_id)
+            if node is None:
+                break
+            path[node_id] = node
+            node_id = node.parent_node_id
+        return tuple(reversed(path.values()))
+
+    def _earlier_result(self, stamp: RuntimeTurnCommitStamp | None) -> RuntimeCommitResult | None:
+        if stamp is None:
+            return None
+        content, result = self._stamps.get(stamp.turn_id, (stamp.turn_commit_hash, None))
+        if stamp.session_id != self.session_id or content != stamp.turn_commit_hash:
+            raise RuntimeTurnCommitConflict(session_id=self.session_id, turn_id=stamp.turn_id)
+        return result
+
+    def _check_claims(self, commit: RuntimeCommit) -> None:
+        """This store holds neither queued work nor waiting inputs, so no claim owns anything."""
+        for work in commit.completed_queue_claims:
+            raise QueuedWorkClaimExpired(session_id=self.session_id, claim_id=work.claim_id)
+        for inputs in commit.completed_turn_input_claims:
+            raise TurnInputClaimExpired(session_id=self.session_id, claim_id=inputs.claim_id)
+
+    def _new_nodes(self, delta: GraphCommitDelta) -> dict[str, SessionNodeRecord]:
+        """What `delta` adds to the nodes that it leaves in place."""
+        match delta:
+            case GraphUnchanged():
+                return {}
+            case GraphAppend(nodes=nodes):
+                return self._without_conflict(nodes, self._nodes)
+            case GraphReplaceFull(nodes=nodes):
+                return self._without_conflict(nodes, {})
+
+    def _without_conflict(
+        self, nodes: Iterable[SessionNodeRecord], present: Mapping[str, SessionNodeRecord]
+    ) -> dict[str, SessionNodeRecord]:
+        added: dict[str, SessionNodeRecord] = {}
+        for node in nodes:
+            known = present.get(node.node_id) or added.setdefault(node.node_id, node)
+            if known != node:
+                raise StoreBackendError(
+                    f"node {node.node_id!r} of session {self.session_id!r} exists with other "
+                    "content: a node never changes once it is stored"
+                )
+        return added
+
+    def _release_lane(self, commit: RuntimeCommit) -> None:
+        if commit.release_session_execution_lease is not None:
+            self.lane.release(commit.release_session_execution_lease)

@@ -1,0 +1,147 @@
+"""The lane of one session: its lease, and the counter that outlives every lease.
+
+Every decision is made by the lease rules; this file only keeps the row that they judge.
+"""
+
+from ...kernel.lease_rules import (
+    ClaimVerdict,
+    LaneHolder,
+    LaneProof,
+    backs_a_write,
+    claim_verdict,
+    death_is_proven,
+    expiry_on_reentry,
+    may_release,
+    reclaim_verdict,
+)
+from ...ports.leases import (
+    LeaseAcquired,
+    LeaseBusy,
+    LeaseOwnerIdentity,
+    LocalProcessLiveness,
+    SessionExecutionLease,
+    SessionExecutionLeaseClaimOutcome,
+    SessionExecutionLeaseFence,
+)
+from ...ports.store_errors import SessionExecutionLeaseExpired
+from ..local_process import sight
+
+
+class Lane:
+    """One session's lane. `counter` never falls, also when the session is emptied."""
+
+    __slots__ = ("_counter", "_lease", "_session_id")
+
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
+        self._counter = 0
+        self._lease: SessionExecutionLease | None = None
+
+    def claim(
+        self, owner: LeaseOwnerIdentity, *, now_ms: int, ttl_ms: int, token: str
+    ) -> SessionExecutionLeaseClaimOutcome:
+        verdict = claim_verdict(
+            self._holder(),
+            owner_id=owner.owner_id,
+            incarnation_id=owner.incarnation_id,
+            now_ms=now_ms,
+        )
+        return self._apply(verdict, owner, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
+
+    def reclaim(
+        self,
+        owner: LeaseOwnerIdentity,
+        observed: SessionExecutionLeaseFence,
+        *,
+        now_ms: int,
+        ttl_ms: int,
+        token: str,
+    ) -> SessionExecutionLeaseClaimOutcome:
+        verdict = reclaim_verdict(
+            self._holder(),
+            _proof(observed),
+            now_ms=now_ms,
+            is_dead=lambda: (
+                observed.session_id == self._session_id and _is_dead(observed.owner, owner)
+            ),
+        )
+        return self._apply(verdict, owner, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
+
+    def renew(
+        self, fence: SessionExecutionLeaseFence, *, now_ms: int, ttl_ms: int
+    ) -> SessionExecutionLease:
+        held = self.require(fence, now_ms)
+        return self._hold(held.owner, held.claimed_at_epoch_ms, now_ms + ttl_ms, held.lease_token)
+
+    def release(self, completion: SessionExecutionLeaseFence) -> None:
+        if completion.session_id == self._session_id and may_release(
+            self._holder(), _proof(completion)
+        ):
+            self._lease = None
+
+    def require(
+        self, fence: SessionExecutionLeaseFence | None, now_ms: int
+    ) -> SessionExecutionLease:
+        """The live lease that `fence` proves, or `SessionExecutionLeaseExpired`."""
+        held = self._lease
+        if (
+            held is None
+            or fence is None
+            or fence.session_id != self._session_id
+            or not backs_a_write(self._holder(), _proof(fence), now_ms)
+        ):
+            raise SessionExecutionLeaseExpired(session_id=self._session_id)
+        return held
+
+    def _apply(
+        self,
+        verdict: ClaimVerdict,
+        owner: LeaseOwnerIdentity,
+        *,
+        now_ms: int,
+        ttl_ms: int,
+        token: str,
+    ) -> SessionExecutionLeaseClaimOutcome:
+        held = self._lease
+        if held is None or verdict is ClaimVerdict.ACQUIRE:
+            self._counter += 1
+            return LeaseAcquired(self._hold(owner, now_ms, now_ms + ttl_ms, token))
+        if verdict is ClaimVerdict.BUSY:
+            return LeaseBusy(held)
+        expiry = expiry_on_reentry(held.expires_at_epoch_ms, now_ms, ttl_ms)
+        return LeaseAcquired(
+            self._hold(held.owner, held.claimed_at_epoch_ms, expiry, held.lease_token)
+        )
+
+    def _hold(
+        self, owner: LeaseOwnerIdentity, claimed_at_ms: int, expires_at_ms: int, token: str
+    ) -> SessionExecutionLease:
+        self._lease = SessionExecutionLease(
+            session_id=self._session_id,
+            owner=owner,
+            lease_token=token,
+            fencing_token=self._counter,
+            claimed_at_epoch_ms=claimed_at_ms,
+            expires_at_epoch_ms=expires_at_ms,
+        )
+        return self._lease
+
+    def _holder(self) -> LaneHolder | None:
+        held = self._lease
+        if held is None:
+            return None
+        return LaneHolder(_proof(held.fence()), held.expires_at_epoch_ms)
+
+
+def _proof(fence: SessionExecutionLeaseFence) -> LaneProof:
+    return LaneProof(
+        fence.owner.owner_id, fence.owner.incarnation_id, fence.lease_token, fence.fencing_token
+    )
+
+
+def _is_dead(holder: LeaseOwnerIdentity, claimant: LeaseOwnerIdentity) -> bool:
+    match holder.liveness, claimant.liveness:
+        case LocalProcessLiveness() as theirs, LocalProcessLiveness() as ours:
+            return death_is_proven(theirs, ours, sight(theirs.pid))
+        case _:
+            return False

@@ -1,0 +1,109 @@
+"""The rows of one session's turns. A row that is settled has lost its input and never moves."""
+
+from dataclasses import replace
+
+from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
+from ...ports.store_errors import StoreBackendError, TurnContentConflict
+from ...ports.turn_ledger import (
+    TurnAcceptance,
+    TurnRow,
+    TurnSettlement,
+    TurnState,
+)
+
+FIRST_GENERATION = 1
+
+
+class TurnRows:
+    """All turns of one session, and which of them are unfinished."""
+
+    __slots__ = ("_rows", "_session_id", "_unfinished")
+
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
+        self._rows: dict[str, TurnRow] = {}
+        self._unfinished: dict[str, TurnRow] = {}
+
+    def get(self, turn_id: str) -> TurnRow | None:
+        return self._rows.get(turn_id)
+
+    def unfinished(self) -> tuple[TurnRow, ...]:
+        """In the order in which they were accepted."""
+        return tuple(self._unfinished.values())
+
+    def started(self) -> tuple[TurnRow, ...]:
+        return tuple(row for row in self._unfinished.values() if row.state.is_started)
+
+    def known(self, acceptance: TurnAcceptance) -> TurnRow | None:
+        """The row of the same turn; `TurnContentConflict` if it is another under that id."""
+        row = self._rows.get(acceptance.turn_id)
+        if row is not None and row.content_hash != acceptance.content_hash:
+            raise TurnContentConflict(session_id=self._session_id, turn_id=acceptance.turn_id)
+        return row
+
+    def start(
+        self,
+        acceptance: TurnAcceptance,
+        *,
+        turn_index: int,
+        base_revision: int | None,
+        fencing_token: int,
+        now_ms: int,
+    ) -> TurnRow:
+        row = TurnRow(
+            session_id=self._session_id,
+            generation=FIRST_GENERATION,
+            turn_id=acceptance.turn_id,
+            seq=len(self._rows) + 1,
+            state=TurnState.RUNNING,
+            content_hash=acceptance.content_hash,
+            turn_index=turn_index,
+            base_revision=base_revision,
+            options=acceptance.options,
+            required_wiring=acceptance.required_wiring,
+            members=(acceptance.turn_id,),
+            input=acceptance.input,
+            fencing_token=fencing_token,
+            accepted_at_ms=now_ms,
+        )
+        self.put(row)
+        return row
+
+    def settled(self, settlement: TurnSettlement, fencing_token: int, now_ms: int) -> TurnRow:
+        """The row as `settlement` leaves it; changes nothing.
+
+        Raises `StoreBackendError` where the row does not exist or may not move so.
+        """
+        row = self._rows.get(settlement.turn_id)
+        if row is None:
+            raise StoreBackendError(
+                f"session {self._session_id!r} has no turn {settlement.turn_id!r} to settle"
+            )
+        try:
+            check_settlement(
+                row.state,
+                settlement.state,
+                started_under=row.fencing_token,
+                fencing_token=fencing_token,
+            )
+        except IllegalTurnMove as error:
+            raise StoreBackendError(f"turn {settlement.turn_id!r}: {error}") from error
+        return replace(
+            row,
+            state=settlement.state,
+            input=None,
+            settled_at_ms=now_ms,
+            result=settlement.result,
+            failure=settlement.failure,
+        )
+
+    def discard_unfinished(self, now_ms: int) -> None:
+        for row in self.unfinished():
+            self.put(replace(row, state=discarded(row.state), input=None, settled_at_ms=now_ms))
+
+    def put(self, row: TurnRow) -> None:
+        self._rows[row.turn_id] = row
+        if row.state.is_settled:
+            self._unfinished.pop(row.turn_id, None)
+        else:
+            self._unfinished[row.turn_id] = row
