@@ -5,6 +5,7 @@ nothing has happened; a progress commit marks what is stored, and the next commi
 """
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from ..model.causes import CausalRef, ProcessEventRef, ProcessOrigin
 from ..model.messages import Message
@@ -92,6 +93,8 @@ class TurnDraft:
                     self._ordinal += 1
                     node_id = f"protocol:{self._scope}:{self._ordinal}"
                     caused_by = None
+                case _:
+                    assert_never(event)
             node = SessionNodeRecord(
                 node_id=node_id,
                 parent_node_id=parent,

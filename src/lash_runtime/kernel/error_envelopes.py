@@ -58,7 +58,9 @@ def unusable_response_event(
     )
 
 
-def runtime_error_event(message: str, *, kind: str, code: str, raw: str | None = None) -> ErrorEvent:
+def runtime_error_event(
+    message: str, *, kind: str, code: str, raw: str | None = None
+) -> ErrorEvent:
     """An error of the runtime itself, or of something it asked for on the turn's behalf."""
     return ErrorEvent(
         message=message,

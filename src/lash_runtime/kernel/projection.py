@@ -92,7 +92,9 @@ class ChatProjection:
         history: Iterable[LlmMessage] = self._rendered
         if turn_causes:
             history = (*self._without(turn_causes), _causes_block(turn_causes))
-        return RenderedChat((*self._system_block(system_prompt), *history), tuple(self._attachments))
+        return RenderedChat(
+            (*self._system_block(system_prompt), *history), tuple(self._attachments)
+        )
 
     def _common_length(self, messages: SharedSequence[Message]) -> int:
         """How many of the messages rendered so far are the very ones `messages` begins with."""

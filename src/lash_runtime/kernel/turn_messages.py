@@ -16,6 +16,11 @@ def user_message_id(turn_id: str) -> str:
     return f"m:{turn_id}:user"
 
 
+def turn_message_id(turn_id: str, iteration: int, role: str) -> str:
+    """The id of what a turn adds in one iteration: one message for each role."""
+    return f"m:{turn_id}:{iteration}:{role}"
+
+
 def opening_messages(
     turn_id: str, turn_input: TurnInput, causes: Sequence[TurnCause] = ()
 ) -> tuple[Message, ...]:

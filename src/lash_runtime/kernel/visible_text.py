@@ -7,9 +7,12 @@ Where both are there, the commentary is not part of the answer.
 from collections.abc import Iterable, Sequence
 
 from ..model.llm import LlmOutputPart, LlmResponse, TextOutput
+from ..model.messages import Message, PartKind
 
 FINAL_ANSWER = "final_answer"
 COMMENTARY = "commentary"
+
+_PROSE = frozenset({PartKind.TEXT, PartKind.PROSE})
 
 
 def visible_response_parts(parts: Sequence[LlmOutputPart]) -> tuple[LlmOutputPart, ...]:
@@ -33,6 +36,11 @@ def normalized_response_parts(response: LlmResponse) -> tuple[LlmOutputPart, ...
     if response.parts:
         return visible_response_parts(response.parts)
     return (TextOutput(response.full_text),) if response.full_text else ()
+
+
+def prose_of(message: Message) -> str:
+    """The text of a model's answer: its slices, which carry the newlines between them."""
+    return "".join(part.content for part in message.parts if part.kind in _PROSE)
 
 
 def with_blank_lines_between(texts: Iterable[str]) -> tuple[str, ...]:

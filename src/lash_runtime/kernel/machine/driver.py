@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from ...model.causes import TurnCause
-from ...model.llm import LlmResponse, LlmToolSpec
+from ...model.llm import LlmRequest, LlmResponse, LlmToolSpec
 from ...model.messages import Message
 from ...model.tool_results import CompletedToolCall
 from ..shared_sequence import SharedSequence
@@ -53,12 +53,16 @@ class MachineView(Protocol):
         ...
 
     @property
-    def turn_limit_reached(self) -> bool:
-        """Whether the current iteration is one more than the turn may have."""
+    def is_last_iteration(self) -> bool:
+        """Whether the turn may have no iteration after the current one."""
         ...
 
     def message_id(self, role: str) -> str:
         """The id of this iteration's message in that role; the same in every replay."""
+        ...
+
+    def llm_request(self, *, offer_tools: bool) -> LlmRequest:
+        """The model call of this iteration over the whole transcript."""
         ...
 
 
