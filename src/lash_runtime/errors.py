@@ -100,7 +100,9 @@ class MissingSessionStoreFactory(WiringError):
     """The operation needs stored sessions and the core has none."""
 
     code = "missing_session_store_factory"
-    message = "this core stores no sessions: call .storage(...) or .store_factory(...) on its builder"
+    message = (
+        "this core stores no sessions: call .storage(...) or .store_factory(...) on its builder"
+    )
 
 
 class DurableStorePeerRequired(WiringError):

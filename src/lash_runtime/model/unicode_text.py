@@ -15,3 +15,14 @@ def storable_text(text: str, limit: int = MAX_TEXT_CHARS) -> str:
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def why_not_storable(text: str) -> str | None:
+    """Say what keeps `text` from being stored as it is; `None` when nothing does."""
+    if "\x00" in text:
+        return "it contains a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"it is not valid Unicode at position {error.start}"
+    return None

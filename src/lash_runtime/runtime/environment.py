@@ -7,7 +7,6 @@ from ..ports.attachments import AttachmentStore
 from ..ports.clock import Clock
 from ..ports.effects import EffectHost
 from ..ports.ids import IdSource
-from ..ports.replay import LiveReplayStore
 from ..protocols.standard import StandardProtocol
 from ..tools.catalog import ToolCatalog
 from .lanes import SessionLanes
@@ -23,8 +22,7 @@ class RuntimeEnvironment:
     clock: Clock
     ids: IdSource
     effect_host: EffectHost
-    attachments: AttachmentStore | None
-    replay: LiveReplayStore
+    attachments: AttachmentStore
     protocol: StandardProtocol
     catalog: ToolCatalog
     core_prompt: PromptLayer
@@ -32,4 +30,3 @@ class RuntimeEnvironment:
     keeper: LeaseKeeper
     lanes: SessionLanes
     cells: ObservationCells
-    owner_id: str

@@ -7,6 +7,7 @@ and runtime meet here and nowhere else.
 from ..ports.effects import EffectControllerError
 from ..ports.store_errors import (
     SessionExecutionLeaseExpired,
+    StoreBackendError,
     StoreContended,
     StoreError,
     StoreForked,
@@ -38,6 +39,33 @@ class SessionBusy(RuntimeFault):
         )
 
 
+class SessionIsClosed(RuntimeFault):
+    """The session was closed or parked, by whichever handle."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__("session_closed", f"session {session_id!r} was closed or parked")
+        self.session_id = session_id
+
+
+class SessionInUse(RuntimeFault):
+    """Other handles or turns still use the session; nothing was changed."""
+
+    def __init__(self, session_id: str, *, handles: int, turns: int) -> None:
+        super().__init__("session_still_in_use", f"session {session_id!r} is still in use")
+        self.session_id, self.handles, self.turns = session_id, handles, turns
+
+
+class SessionHasNoStore(RuntimeFault):
+    """The operation needs a stored session and this one lives in memory."""
+
+    def __init__(self, session_id: str, *, operation: str) -> None:
+        super().__init__(
+            "session_not_durable",
+            f"session {session_id!r} has no store, so it cannot {operation}",
+        )
+        self.session_id, self.operation = session_id, operation
+
+
 class LeaseLost(RuntimeFault):
     """The session's lease was taken over or lapsed; what was not committed is not ours."""
 
@@ -65,10 +93,12 @@ def fault_of_commit(error: StoreError, session_id: str) -> RuntimeFault:
         return LeaseLost(session_id)
     if isinstance(error, _SELF_EXPLAINING):
         return RuntimeFault(error.code, f"session {session_id!r}: {error}")
+    # The checks of a commit refuse it whole. Only where the database itself failed may the
+    # write have happened all the same.
     return RuntimeFault(
         "store_commit_failed",
         f"session {session_id!r} could not be stored: {error}",
-        outcome_unknown=True,
+        outcome_unknown=isinstance(error, StoreBackendError),
     )
 
 

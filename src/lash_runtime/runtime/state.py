@@ -18,7 +18,13 @@ from ..model.frames import (
 )
 from ..model.policy import ProtocolTurnOptions, SessionPolicy
 from ..model.session_meta import PersistedSessionConfig
-from ..model.usage import PromptUsage, SessionUsageReport, TokenLedgerEntry, TokenUsage
+from ..model.usage import (
+    PromptUsage,
+    SessionUsageReport,
+    TokenLedgerEntry,
+    TokenUsage,
+    merge_ledger,
+)
 from ..ports.commit import RuntimeCommitResult
 from ..ports.session_state import (
     HeadStamp,
@@ -76,6 +82,11 @@ class RuntimeSessionState:
         unscoped = frame is None or frame.previous_frame_id is None
         return FrameFilter(self.current_agent_frame_id, unscoped)
 
+    @property
+    def is_unstored(self) -> bool:
+        """Explicit content that no commit has stored yet."""
+        return self.graph_replace_required and len(self.graph) > 0
+
     def with_initial_frame(self, created_at: str) -> Self:
         """With a current frame; a state that has one is returned as it is."""
         if self.current_frame is not None:
@@ -86,9 +97,7 @@ class RuntimeSessionState:
             session_id=self.session_id,
             status=FrameStatus.ACTIVE,
             created_at=created_at,
-            assignment=AgentFrameAssignment(
-                policy=self.policy, plugin_source="current_host_fresh"
-            ),
+            assignment=AgentFrameAssignment(policy=self.policy, plugin_source="current_host_fresh"),
             protocol_turn_options=self.protocol_turn_options,
         )
         return replace(
@@ -122,6 +131,9 @@ class RuntimeSessionState:
                 execution_state_ref=manifest.execution_state_ref,
             ),
         )
+
+    def with_usage(self, entries: tuple[TokenLedgerEntry, ...]) -> Self:
+        return replace(self, token_ledger=merge_ledger((*self.token_ledger, *entries)))
 
     def matches(self, head: HeadStamp | None) -> bool:
         """Whether the store's head is the one this state was built on."""
@@ -162,6 +174,21 @@ class RuntimeSessionState:
 
     def usage_report(self) -> SessionUsageReport:
         return SessionUsageReport.from_entries(self.token_ledger)
+
+
+def state_of_view(view: SessionReadView) -> RuntimeSessionState:
+    """The state that a read view shows, as explicit state that replaces what is stored."""
+    return RuntimeSessionState(
+        session_id=view.session_id,
+        policy=view.policy,
+        current_agent_frame_id=view.visible.frame_id,
+        graph=view.graph.healed(),
+        turn_index=view.turn_index,
+        token_usage=view.token_usage,
+        last_prompt_usage=view.last_prompt_usage,
+        protocol_turn_options=view.protocol_turn_options,
+        graph_replace_required=True,
+    )
 
 
 def state_of_read(read: PersistedSessionRead) -> RuntimeSessionState:

@@ -1,11 +1,10 @@
-"""Builds the commits of a turn: progress on the way, the final one, and the closing of a turn
-that an earlier process left unfinished."""
+"""Builds commits: a turn's progress, its end, and what a session holds without a turn."""
 
 from dataclasses import replace
 
 from ...kernel.draft import TurnDraft
 from ...model.canonical import canonical_hash
-from ...model.usage import TokenLedgerEntry, merge_ledger
+from ...model.usage import TokenLedgerEntry
 from ...ports.commit import (
     GraphAppend,
     GraphCommitDelta,
@@ -34,16 +33,7 @@ def progress_commit(
     state: RuntimeSessionState, draft: TurnDraft, fence: SessionExecutionLeaseFence
 ) -> RuntimeCommit:
     """What a turn has finished so far; it settles nothing and keeps the lease."""
-    return RuntimeCommit(
-        session_id=state.session_id,
-        expected_head_revision=state.head_revision,
-        session_execution_lease=fence,
-        config=state.config(),
-        agent_frames=state.agent_frames,
-        current_agent_frame_id=state.current_agent_frame_id,
-        graph=graph_delta(state, draft),
-        checkpoint=state.checkpoint(),
-    )
+    return _commit(state, graph_delta(state, draft), fence)
 
 
 def settling_commit(
@@ -71,10 +61,25 @@ def settling_commit(
     )
 
 
-def with_usage(
-    state: RuntimeSessionState, entries: tuple[TokenLedgerEntry, ...]
-) -> RuntimeSessionState:
-    return replace(state, token_ledger=merge_ledger((*state.token_ledger, *entries)))
+def flushing_commit(state: RuntimeSessionState, fence: SessionExecutionLeaseFence) -> RuntimeCommit:
+    """All that the session holds, in place of what was stored; gives the lease back."""
+    graph = GraphReplaceFull(nodes=state.graph.nodes, leaf_node_id=state.graph.leaf_node_id)
+    return replace(_commit(state, graph, fence), release_session_execution_lease=fence)
+
+
+def _commit(
+    state: RuntimeSessionState, graph: GraphCommitDelta, fence: SessionExecutionLeaseFence
+) -> RuntimeCommit:
+    return RuntimeCommit(
+        session_id=state.session_id,
+        expected_head_revision=state.head_revision,
+        session_execution_lease=fence,
+        config=state.config(),
+        agent_frames=state.agent_frames,
+        current_agent_frame_id=state.current_agent_frame_id,
+        graph=graph,
+        checkpoint=state.checkpoint(),
+    )
 
 
 def _semantic_hash(state: RuntimeSessionState, settlement: TurnSettlement) -> str:

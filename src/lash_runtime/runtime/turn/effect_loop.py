@@ -5,6 +5,7 @@ touches the world goes through the controller, under a replay key that a second 
 again.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
@@ -49,6 +50,8 @@ from ...ports.effects import (
 from .executors import TurnExecutors
 from .reporter import TurnReporter
 
+log = logging.getLogger(__name__)
+
 O = TypeVar("O", bound=RuntimeEffectOutcome)  # noqa: E741
 
 
@@ -64,11 +67,12 @@ class EffectLoop:
         reporter: TurnReporter,
         cancel: CancelToken,
         scope: Callable[[int], RuntimeScope],
-        keep_progress: Callable[[Progress], None],
+        keep_progress: Callable[[Progress | Done], None],
         store_progress: Callable[[], Awaitable[None]],
     ) -> None:
         """`keep_progress` takes what the machine has finished into the draft; `store_progress`
-        writes it, and is called before the next model call so that paid work is not lost."""
+        writes it, and is called between a round of tools and the next model call, so that
+        paid work is not lost."""
         self._machine = machine
         self._controller = controller
         self._executors = executors
@@ -77,6 +81,7 @@ class EffectLoop:
         self._scope = scope
         self._keep_progress = keep_progress
         self._store_progress = store_progress
+        self._unstored_work = False
 
     async def run(self) -> None:
         """Return when the machine is done. Controller errors end the turn as `runtime_error`."""
@@ -86,7 +91,7 @@ class EffectLoop:
                 match effect:
                     case EmitEvent(event=event):
                         await self._reporter.raw(event)
-                    case Progress():
+                    case Progress() | Done():
                         self._keep_progress(effect)
                     case CallLlm():
                         await self._call_llm(effect)
@@ -96,14 +101,12 @@ class EffectLoop:
                         await self._checkpoint(effect)
                     case SyncExecutionEnvironment():
                         await self._sync_environment(effect)
-                    case ExecCode(id=effect_id):
+                    case ExecCode(effect_id=effect_id):
                         machine.handle_response(
                             ExecCompleted(effect_id, "this core has no code executor")
                         )
-                    case LogEvent():
-                        self._reporter.log(effect)
-                    case Done():
-                        self._keep_progress(Progress.of_done(effect))
+                    case LogEvent(name=name, data=data):
+                        log.info("turn machine: %s %s", name, data)
                     case _:
                         assert_never(effect)
             except EffectControllerError as error:
@@ -113,12 +116,17 @@ class EffectLoop:
         if self._cancel.is_cancelled:
             self._machine.finish_with_outcome(stopped(StopReason.CANCELLED))
             return
-        await self._store_progress()
+        if self._unstored_work:
+            await self._store_progress()
+            self._unstored_work = False
         outcome = await self._execute(
-            effect.id, LlmCallCommand(effect.request), self._executors.llm_call(), LlmCallOutcome
+            effect.effect_id,
+            LlmCallCommand(effect.request),
+            self._executors.llm_call(),
+            LlmCallOutcome,
         )
         self._machine.handle_response(
-            LlmCompleted(effect.id, outcome.result, outcome.text_streamed)
+            LlmCompleted(effect.effect_id, outcome.result, outcome.text_streamed)
         )
 
     async def _call_tools(self, effect: CallTools) -> None:
@@ -128,26 +136,27 @@ class EffectLoop:
         results = await self._executors.run_tools(
             effect.calls,
             scope=self._scope(self._machine.protocol_iteration),
-            effect_id=str(effect.id),
+            effect_id=str(effect.effect_id),
         )
-        self._machine.handle_response(ToolsCompleted(effect.id, results))
+        self._unstored_work = True
+        self._machine.handle_response(ToolsCompleted(effect.effect_id, results))
 
     async def _checkpoint(self, effect: Checkpoint) -> None:
         outcome = await self._execute(
-            effect.id,
+            effect.effect_id,
             CheckpointCommand(effect.checkpoint),
             self._executors.checkpoint(),
             CheckpointOutcome,
         )
         self._machine.handle_response(
             CheckpointDelivered(
-                effect.id, outcome.messages, outcome.transient_messages, outcome.turn_causes
+                effect.effect_id, outcome.messages, outcome.transient_messages, outcome.turn_causes
             )
         )
 
     async def _sync_environment(self, effect: SyncExecutionEnvironment) -> None:
         outcome = await self._execute(
-            effect.id,
+            effect.effect_id,
             SyncExecutionEnvironmentCommand(effect.update_machine_config),
             self._executors.sync_environment(),
             SyncExecutionEnvironmentOutcome,
@@ -155,7 +164,7 @@ class EffectLoop:
         environment = None
         if outcome.system_prompt is not None and outcome.tool_specs is not None:
             environment = ExecutionEnvironment(outcome.system_prompt, outcome.tool_specs)
-        self._machine.handle_response(EnvironmentSynced(effect.id, environment))
+        self._machine.handle_response(EnvironmentSynced(effect.effect_id, environment))
 
     async def _execute(
         self,

@@ -14,7 +14,7 @@ from typing import assert_never
 import anyio
 
 from ...kernel.accumulator import StreamAccumulator
-from ...kernel.visible_text import visible_response_parts
+from ...kernel.visible_text import normalized_response_parts
 from ...model.activity import (
     AssistantProseDelta,
     ReasoningTextDelta,
@@ -25,6 +25,7 @@ from ...model.llm import (
     AttemptReset,
     LlmAttachment,
     LlmCallError,
+    LlmOutputPart,
     LlmRequest,
     LlmResponse,
     LlmStreamEvent,
@@ -152,9 +153,7 @@ class _StreamingCall:
         self._streamed_reasoning = False
 
     async def run(self) -> LlmCallOutcome:
-        withdraw = self._cancel.on_cancel(
-            lambda: self._loop.call_soon_threadsafe(self._wake)
-        )
+        withdraw = self._cancel.on_cancel(self._wake_from_any_thread)
         try:
             async with anyio.create_task_group() as call:
                 call.start_soon(self._ask_provider)
@@ -165,16 +164,18 @@ class _StreamingCall:
         match pumped:
             case Err(error=error):
                 raise error
-            case Ok(value=LlmCallError() as error):
-                return LlmCallOutcome(error, text_streamed=self._streamed_prose)
-            case Ok(value=response):
+            case Ok(value=LlmResponse() as response):
                 return await self._complete(response)
+            case Ok(value=LlmCallError() as failure):
+                return LlmCallOutcome(failure, text_streamed=self._streamed_prose)
+            case _:
+                assert_never(pumped)
 
     async def _ask_provider(self) -> None:
         try:
             self._verdict = await self._provider.complete(self._request)
         except ProviderFailure as failure:
-            self._verdict = call_error(failure)
+            self._verdict = failure.to_call_error()
         except Exception as error:
             self._verdict = LlmCallError(
                 message=f"the provider failed unexpectedly: {type(error).__name__}: {error}",
@@ -185,6 +186,9 @@ class _StreamingCall:
     def _receive(self, event: LlmStreamEvent) -> None:
         self._queue.append(event)
         self._wake()
+
+    def _wake_from_any_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -216,14 +220,8 @@ class _StreamingCall:
                 if text:
                     self._accumulator.push_reasoning(text, None)
                     await self._show_reasoning(text)
-            case PartDelta(part=TextOutput(text=text, response_meta=meta)):
-                self._accumulator.push_text_part(text, meta)
-            case PartDelta(part=ToolCallOutputPart() as part):
-                self._accumulator.push_tool_call(part)
-            case PartDelta(part=ReasoningOutput(text=text, replay=replay)):
-                self._accumulator.push_reasoning(text, replay)
-                if text and not self._streamed_reasoning:
-                    await self._show_reasoning(text)
+            case PartDelta(part=part):
+                await self._reconcile(part)
             case UsageDelta(usage=usage):
                 self._usage = usage
             case RetryStatus():
@@ -239,6 +237,19 @@ class _StreamingCall:
                 await self._retract_attempt()
             case _:
                 assert_never(event)
+
+    async def _reconcile(self, part: LlmOutputPart) -> None:
+        match part:
+            case TextOutput(text=text, response_meta=meta):
+                self._accumulator.push_text_part(text, meta)
+            case ToolCallOutputPart():
+                self._accumulator.push_tool_call(part)
+            case ReasoningOutput(text=text, replay=replay):
+                self._accumulator.push_reasoning(text, replay)
+                if text and not self._streamed_reasoning:
+                    await self._show_reasoning(text)
+            case _:
+                assert_never(part)
 
     async def _show_reasoning(self, text: str) -> None:
         self._streamed_reasoning = True
@@ -268,7 +279,7 @@ class _StreamingCall:
 
     async def _show_unstreamed(self, response: LlmResponse) -> None:
         """A response that came in one piece is shown as if it had been streamed."""
-        parts = visible_response_parts(response)
+        parts = normalized_response_parts(response)
         if not self._streamed_reasoning:
             for part in parts:
                 if isinstance(part, ReasoningOutput) and part.text:
@@ -280,18 +291,6 @@ class _StreamingCall:
                 await self._reporter.emit(AssistantProseDelta(part.text), item_id)
         elif response.full_text:
             await self._reporter.emit(AssistantProseDelta(response.full_text), self._prose_id)
-
-
-def call_error(failure: ProviderFailure) -> LlmCallError:
-    """A classified provider failure as the data that a turn keeps of it."""
-    return LlmCallError(
-        message=failure.message,
-        retryable=bool(failure.retryable),
-        kind=failure.kind,
-        raw=failure.raw,
-        code=failure.code,
-        terminal_reason=failure.terminal_reason,
-    )
 
 
 def _cap_exceeded(cap: int, capacity: int) -> LlmCallError:

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from ...model.attachments import AttachmentCreateMeta
 from ...model.turn_input import AttachmentItem, ImageRefItem, InputItem, TextItem, TurnInput
+from ...model.unicode_text import why_not_storable
 from ...ports.attachments import AttachmentStore, AttachmentStoreError
 
 
@@ -18,8 +19,8 @@ class InvalidTurnInput(Exception):
 async def normalise_input(turn_input: TurnInput, attachments: AttachmentStore | None) -> TurnInput:
     """Drop empty text, join adjacent text, store images.
 
-    Raises `InvalidTurnInput` for a blank image name, one without bytes, and bytes that could
-    not be stored.
+    Raises `InvalidTurnInput` for text that is not valid Unicode, a blank image name, one without
+    bytes, and bytes that could not be stored.
     """
     items: list[InputItem] = []
     for item in turn_input.items:
@@ -27,6 +28,8 @@ async def normalise_input(turn_input: TurnInput, attachments: AttachmentStore | 
             case TextItem(text=text):
                 if not text:
                     continue
+                if (reason := why_not_storable(text)) is not None:
+                    raise InvalidTurnInput(f"a text of the input cannot be stored: {reason}")
                 if items and isinstance(items[-1], TextItem):
                     items[-1] = TextItem(text=items[-1].text + text)
                 else:
@@ -47,7 +50,7 @@ async def _stored(
         raise InvalidTurnInput("an image item has a blank id: name one of the input's image blobs")
     blob = turn_input.image_blobs.get(name)
     if blob is None:
-        raise InvalidTurnInput(f"image {name!r} has no bytes: add it with `with_image`")
+        raise InvalidTurnInput(f"image {name!r} has no bytes: give its bytes in `image_blobs`")
     if attachments is None:
         raise InvalidTurnInput(f"image {name!r} cannot be kept: no attachment store is wired")
     meta = AttachmentCreateMeta(media_type=blob.media_type, label=name)

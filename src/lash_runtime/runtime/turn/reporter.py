@@ -70,9 +70,7 @@ class TurnReporter:
             await self.emit(activity)
         self._assembler.push(event)
 
-    async def tool_started(
-        self, call: PendingToolCall, parent_call_id: str | None = None
-    ) -> None:
+    async def tool_started(self, call: PendingToolCall, parent_call_id: str | None = None) -> None:
         event = ToolCallStarted(
             call_id=call.call_id, name=call.tool_name, args=call.args, parent_call_id=parent_call_id
         )
@@ -101,9 +99,7 @@ def _activity_of(event: SessionEvent) -> TurnEvent | None:
         case LlmRequestEvent(protocol_iteration=iteration):
             return ModelRequestStarted(iteration)
         case TokenUsageEvent(protocol_iteration=iteration, usage=usage, cumulative=cumulative):
-            return UsageReported(
-                protocol_iteration=iteration, usage=usage, cumulative=cumulative
-            )
+            return UsageReported(protocol_iteration=iteration, usage=usage, cumulative=cumulative)
         case InjectedMessagesEvent(messages=messages, checkpoint=checkpoint):
             return QueuedMessagesCommitted(messages=messages, checkpoint=checkpoint)
         case ErrorEvent(message=message):

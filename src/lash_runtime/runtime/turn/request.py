@@ -7,8 +7,8 @@ from ...model.policy import ModelSpec, ProtocolTurnOptions
 from ...model.prompt import PromptLayer
 from ...model.turn_input import TurnInput
 from ...ports.cancel import CancelToken
-from ...ports.turn_ledger import StoredTurnOptions
 from ...ports.provider import ResolvedProvider
+from ...ports.turn_ledger import StoredTurnOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

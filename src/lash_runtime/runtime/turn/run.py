@@ -14,11 +14,15 @@ the death of the process, a lost lease, an ambiguous commit or an interruption; 
 uses the session next closes the turn.
 """
 
+import logging
+from typing import Final
+
 import anyio
 
 from ...kernel.assembly import TurnAssembler
-from ...model.outcome import ErrorEnvelope, StopReason, stopped
-from ...model.session_events import DoneEvent, ErrorEvent, TurnOutcomeEvent
+from ...kernel.error_envelopes import runtime_error_event
+from ...model.outcome import ExecutionSummary, StopReason, stopped
+from ...model.session_events import DoneEvent, TurnOutcomeEvent
 from ...model.turn_input import TurnInput
 from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import (
@@ -29,59 +33,61 @@ from ...ports.turn_ledger import (
     TurnState,
 )
 from ..faults import LeaseLost, RuntimeFault
+from ..lash_runtime import LashRuntime
 from ..lease_keeper import LeaseGuard
-from ..session_context import SessionContext
 from .acceptance import AcceptedTurn, SettledTurn, accept
 from .execution import TurnExecution
 from .normalise import InvalidTurnInput, normalise_input
 from .reporter import TurnReporter
 from .request import TurnRequest, content_hash
 from .result import TurnResult
-from .settled import result_of_row, result_of_run
+from .settled import result_of_row, result_of_turn
 from .sinks import TurnActivitySink
 
-RELEASE_DEADLINE_S = 5.0
-"""How long leaving a turn may take to give its lease back."""
+log = logging.getLogger(__name__)
+
+SETTLE_DEADLINE_S: Final = 5.0
+"""How long a failed turn may take to say so in the store."""
 
 
 class TurnRun:
     """One turn of one session. Runs once, in a task that the core owns, under the lane."""
 
     def __init__(
-        self, session: SessionContext, request: TurnRequest, sink: TurnActivitySink | None
+        self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> None:
-        env = session.env
-        self._session = session
+        env = runtime.env
+        self._runtime = runtime
         self._request = request
         self._started_ms = env.clock.timestamp_ms()
         self._started = env.clock.now()
         self._assembler = TurnAssembler()
         self._reporter = TurnReporter(
             turn_id=request.turn_id,
-            cell=session.cell,
+            cell=runtime.cell,
             sink=sink,
             assembler=self._assembler,
             ids=env.ids,
         )
         self._guard: LeaseGuard | None = None
+        self._turn_index = runtime.state.turn_index + 1
 
     async def run(self) -> TurnResult:
         """Run every step. Raises `RuntimeFault` when the turn cannot run or be committed."""
-        session = self._session
         try:
-            turn_input = await normalise_input(self._request.input, session.env.attachments)
+            turn_input = await normalise_input(self._request.input, self._runtime.env.attachments)
         except InvalidTurnInput as error:
             return await self._refuse_input(error)
-        self._resolve_provider()
-        settled = await self._accept(turn_input)
-        if settled is not None:
-            return settled
         try:
+            await self._resolve_provider()
+            settled = await self._accept(turn_input)
+            if settled is not None:
+                return settled
             return await self._run_accepted(turn_input)
         except anyio.get_cancelled_exc_class():
             # Interrupted: nothing is recorded as cancelled. Whoever uses the session next
             # closes the turn, and giving the lane back lets them do it at once.
-            await self._release_lease()
+            await self._give_lane_back()
             raise
         except LeaseLost:
             raise
@@ -89,67 +95,124 @@ class TurnRun:
             await self._settle_failed(fault)
             raise
         except Exception as error:
-            fault = RuntimeFault("turn_failed", f"{type(error).__name__}: {error}")
-            await self._settle_failed(fault)
-            raise fault from error
+            unexpected = RuntimeFault("turn_failed", f"{type(error).__name__}: {error}")
+            await self._settle_failed(unexpected)
+            raise unexpected from error
         finally:
             if self._guard is not None:
-                session.env.keeper.release(self._guard)
+                self._runtime.env.keeper.release(self._guard)
 
-    def _resolve_provider(self) -> None:
-        """Refuse early what would fail for certain. The session may turn out to be recorded
-        with another provider once it was refreshed; then the turn fails after all."""
-        if self._request.overrides.provider is None and self._session.store is None:
-            self._session.provider_for(self._session.state.effective_policy.provider_id)
+    async def _refuse_input(self, error: InvalidTurnInput) -> TurnResult:
+        """Bad input is an outcome, and leaves no trace: nothing was accepted."""
+        outcome = stopped(StopReason.INVALID_INPUT)
+        event = runtime_error_event(str(error), kind="input_validation", code="invalid_turn_input")
+        for raw in (event, TurnOutcomeEvent(outcome), DoneEvent()):
+            await self._reporter.raw(raw)
+        execution = ExecutionSummary(started_at_ms=self._started_ms, duration_ms=self._elapsed_ms())
+        return result_of_turn(
+            self._request.turn_id,
+            self._assembler.assemble(()),
+            execution,
+            self._runtime.state.read_view(),
+        )
+
+    async def _resolve_provider(self) -> None:
+        """Refuse what cannot call its model, before anything is written.
+
+        Raises the fault `llm_provider`. The provider recorded in memory may be out of date, so
+        the store is asked before the turn is refused.
+        """
+        runtime = self._runtime
+        if self._request.overrides.provider is not None:
+            return
+        try:
+            runtime.provider_for(runtime.state.effective_policy.provider_id)
+        except RuntimeFault:
+            if runtime.store is None:
+                raise
+            await runtime.refresh(await runtime.head())
+            runtime.provider_for(runtime.state.effective_policy.provider_id)
 
     async def _accept(self, turn_input: TurnInput) -> TurnResult | None:
-        """Get row and lane; the result of the same turn if it is already over."""
-        session = self._session
-        if session.store is None:
+        """Get row and lane; the result of the same turn if it is already over. Without a store
+        there is neither."""
+        runtime = self._runtime
+        store = runtime.store
+        if store is None:
             return None
         options = self._request.overrides.stored()
-        policy = session.state.effective_policy
+        provider_id = options.provider_id or runtime.state.effective_policy.provider_id
         acceptance = TurnAcceptance(
-            session_id=session.session_id,
+            session_id=runtime.session_id,
             turn_id=self._request.turn_id,
             input=turn_input,
             options=options,
             required_wiring=RequiredWiring(
-                protocol=session.env.protocol.id,
-                provider_id=options.provider_id or policy.provider_id,
-                tool_names=session.env.catalog.tool_names(),
+                protocol=runtime.env.protocol.id,
+                provider_id=provider_id,
+                tool_names=runtime.env.catalog.tool_names(),
             ),
             content_hash=content_hash(turn_input, options),
-            owner=session.owner,
-            lease_ttl_ms=session.env.keeper.timings.ttl_ms,
-            replace_session=session.replace_session,
+            owner=runtime.owner,
+            lease_ttl_ms=runtime.env.keeper.timings.ttl_ms,
+            replace_session=runtime.replace_session,
         )
-        answer = await accept(session.store, acceptance, session.closer)
+        answer = await accept(store, acceptance, runtime.closer)
         match answer:
             case SettledTurn(row=row):
-                await session.refresh(await session.head())
-                return result_of_row(row, session.state)
+                await runtime.refresh(await runtime.head())
+                return result_of_row(row, runtime.state)
             case AcceptedTurn(lease=lease, row=row, head=head):
-                self._guard = session.env.keeper.guard(
-                    session.store, lease, self._request.cancel.cancel
-                )
+                self._guard = runtime.env.keeper.guard(store, lease, self._request.cancel.cancel)
                 self._turn_index = row.turn_index
-                session.started_over()
-                await self._refresh(head)
+                if runtime.replace_session:
+                    runtime.start_over()
+                else:
+                    await runtime.refresh(head)
                 return None
 
     async def _run_accepted(self, turn_input: TurnInput) -> TurnResult:
         execution = TurnExecution(
-            session=self._session,
+            runtime=self._runtime,
             request=self._request,
             turn_input=turn_input,
             turn_index=self._turn_index,
             guard=self._guard,
             reporter=self._reporter,
+            assembler=self._assembler,
         )
         await execution.run_effects()
-        return await execution.commit(
-            self._assembler.assemble(execution.messages),
-            started_at_ms=self._started_ms,
-            elapsed_ms=round((self._session.env.clock.now() - self._started) * 1000),
+        return await execution.commit(started_at_ms=self._started_ms, elapsed_ms=self._elapsed_ms)
+
+    async def _settle_failed(self, fault: RuntimeFault) -> None:
+        """Record why the turn failed, and give the lane back, in one transaction.
+
+        A commit whose outcome is unknown is left alone: its stamp tells it apart later, and
+        the lease ends by itself.
+        """
+        guard = self._guard
+        if guard is None or guard.lost or fault.outcome_unknown:
+            return
+        settlement = TurnSettlement(
+            turn_id=self._request.turn_id,
+            state=TurnState.FAILED,
+            failure=TurnFailure(code=fault.code, message=fault.message),
         )
+        store = self._runtime.require_store("settle a turn")
+        with anyio.move_on_after(SETTLE_DEADLINE_S, shield=True):
+            try:
+                await store.settle_turn(guard.fence(), settlement, release=True)
+            except StoreError as error:
+                log.warning(
+                    "turn %r failed with %s, which could not be recorded: %s",
+                    self._request.turn_id,
+                    fault.code,
+                    error,
+                )
+
+    async def _give_lane_back(self) -> None:
+        if self._guard is not None and not self._guard.lost:
+            await self._runtime.give_back(self._guard.fence())
+
+    def _elapsed_ms(self) -> int:
+        return round((self._runtime.env.clock.now() - self._started) * 1000)

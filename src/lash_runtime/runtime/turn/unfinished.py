@@ -9,20 +9,25 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from ...kernel.draft import TurnDraft
+from ...kernel.resume_safety import close_open_calls
 from ...kernel.shared_sequence import SharedSequence
 from ...kernel.turn_messages import opening_messages
 from ...model.messages import Message
 from ...model.outcome import StopReason, stopped
 from ...ports.clock import Clock
-from ...ports.leases import LeaseAcquired, LeaseBusy, LeaseOwnerIdentity, SessionExecutionLease
+from ...ports.leases import (
+    LeaseAcquired,
+    LeaseBusy,
+    LeaseOwnerIdentity,
+    SessionExecutionLease,
+    SessionExecutionLeaseFence,
+)
 from ...ports.persistence import TurnPersistence
 from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import TurnResultRecord, TurnRow, TurnSettlement, TurnState
 from ..faults import SessionBusy, fault_of_commit
 from ..state import RuntimeSessionState
 from .commit import settling_commit
-
-STARTED = frozenset({TurnState.RUNNING, TurnState.WAITING})
 
 
 class TurnCloser:
@@ -38,9 +43,11 @@ class TurnCloser:
         clock: Clock,
         load: Callable[[], Awaitable[RuntimeSessionState]],
         installed: Callable[[RuntimeSessionState, str], None],
+        give_back: Callable[[SessionExecutionLeaseFence], Awaitable[None]],
     ) -> None:
         """`load` reads the session as it is stored; `installed` is told of each state that a
-        closing commit has made current, with the id of the turn that was closed."""
+        closing commit has made current, with the id of the turn that was closed; `give_back`
+        frees the lane, whatever happens meanwhile."""
         self._session_id = session_id
         self._store = store
         self._owner = owner
@@ -48,6 +55,7 @@ class TurnCloser:
         self._clock = clock
         self._load = load
         self._installed = installed
+        self._give_back = give_back
 
     async def close_unfinished(self) -> bool:
         """Take the lane if it is free or its holder is provably dead, close what is unfinished
@@ -56,31 +64,40 @@ class TurnCloser:
         Raises `SessionBusy` when a live owner holds the lane.
         """
         try:
-            rows = [row for row in await self._rows() if row.state in STARTED]
+            rows = [row for row in await self._rows() if row.state.is_started]
             if not rows:
                 return False
-            lease = await self._take_lane(rows[0].turn_id)
-            # Read again under the lease: the holder may have finished in between.
-            rows = [row for row in await self._rows() if row.state in STARTED]
-            await self.close_rows(lease, rows)
-            await self._store.release_session_execution_lease(lease.fence())
+            lease = await self.take_lane(rows[0].turn_id)
         except StoreError as error:
             raise fault_of_commit(error, self._session_id) from error
+        try:
+            # Read again under the lease: the holder may have finished in between.
+            rows = [row for row in await self._rows() if row.state.is_started]
+            await self.close_rows(lease, rows)
+        except StoreError as error:
+            raise fault_of_commit(error, self._session_id) from error
+        finally:
+            await self._give_back(lease.fence())
         return True
 
     async def close_rows(self, lease: SessionExecutionLease, rows: Sequence[TurnRow]) -> None:
-        """Close `rows` under `lease`, which stays held."""
-        for row in rows:
-            state = await self._load()
-            try:
-                await self._close(lease, row, state)
-            except StoreError as error:
-                raise fault_of_commit(error, self._session_id) from error
+        """Close `rows` under `lease`. It stays held, unless closing fails."""
+        closed = False
+        try:
+            for row in rows:
+                await self._close(lease, row, await self._load())
+            closed = True
+        except StoreError as error:
+            raise fault_of_commit(error, self._session_id) from error
+        finally:
+            if not closed:
+                await self._give_back(lease.fence())
 
-    async def _rows(self) -> Sequence[TurnRow]:
-        return await self._store.list_unfinished_turns(self._session_id)
+    async def take_lane(self, turn_id: str | None = None) -> SessionExecutionLease:
+        """The lane, if it is free or its holder is provably dead.
 
-    async def _take_lane(self, turn_id: str) -> SessionExecutionLease:
+        Raises `SessionBusy`, naming `turn_id` as what keeps it busy, otherwise.
+        """
         claimed = await self._store.try_claim_session_execution_lease(
             self._session_id, self._owner, self._ttl_ms
         )
@@ -96,6 +113,9 @@ class TurnCloser:
                     session_id=self._session_id, holder=holder.owner.owner_id, turn_id=turn_id
                 )
 
+    async def _rows(self) -> Sequence[TurnRow]:
+        return await self._store.list_unfinished_turns(self._session_id)
+
     async def _close(
         self, lease: SessionExecutionLease, row: TurnRow, state: RuntimeSessionState
     ) -> None:
@@ -109,18 +129,17 @@ class TurnCloser:
             visible=state.visible,
             scope=row.turn_id,
         )
-        draft.reconcile(_with_words(draft, row), now)
+        messages = _with_words(draft, row)
+        own = [message for message in messages if message.id.startswith(f"m:{row.turn_id}:")]
+        closing = close_open_calls(own, "The process that ran this turn ended.")
+        draft.reconcile(messages.extend(closing), now)
         state = replace(state, graph=draft.graph)
         settlement = TurnSettlement(
             turn_id=row.turn_id,
             state=TurnState.INTERRUPTED,
             result=TurnResultRecord(
                 outcome=stopped(StopReason.INTERRUPTED),
-                message_ids=tuple(
-                    message.id
-                    for message in draft.messages
-                    if message.id.startswith(f"m:{row.turn_id}:")
-                ),
+                message_ids=tuple(message.id for message in (*own, *closing)),
             ),
         )
         commit = settling_commit(state, draft, lease.fence(), settlement, release=False)

@@ -1,0 +1,44 @@
+"""From the faults of the floors below to the errors of the public face. Nothing else leaves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import (
+    CoreClosed,
+    EmbedError,
+    RuntimeFailure,
+    SessionClosed,
+    SessionNotDurable,
+    SessionStillInUse,
+    StoreFailure,
+)
+from .ports.store_errors import StoreError
+from .runtime.faults import RuntimeFault, SessionHasNoStore, SessionInUse, SessionIsClosed
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what a host may see in place of what the block raised, with the same code."""
+    try:
+        yield
+    except RuntimeFault as fault:
+        raise error_of_fault(fault) from fault
+    except StoreError as error:
+        raise StoreFailure(error.code, str(error)) from error
+
+
+def error_of_fault(fault: RuntimeFault) -> EmbedError:
+    """The public error for a fault: one of its own where a host may want to catch it by class."""
+    match fault:
+        case SessionIsClosed():
+            return SessionClosed(session_id=fault.session_id)
+        case SessionInUse():
+            return SessionStillInUse(
+                session_id=fault.session_id, clones=fault.handles, turns=fault.turns
+            )
+        case SessionHasNoStore():
+            return SessionNotDurable(session_id=fault.session_id, operation=fault.operation)
+        case _ if fault.code == "core_closed":
+            return CoreClosed()
+        case _:
+            return RuntimeFailure(fault.code, fault.message)

@@ -1,0 +1,212 @@
+"""One open session: where its state lives, who may write to it and how it is read again.
+
+Rule 1: `state` is swapped whole, and only by whoever holds the session's lane.
+Rule 2: whatever becomes current is published in the same step, so that no reader can find the
+one without the other.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Final
+
+import anyio
+
+from ..kernel.draft import TurnDraft
+from ..kernel.projection import ChatProjection
+from ..kernel.prompt_composition import PromptComposer
+from ..model.policy import SessionPolicy
+from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
+from ..ports.persistence import TurnPersistence
+from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
+from ..ports.session_state import FullGraph, HeadStamp
+from ..ports.store_errors import StoreError
+from .environment import RuntimeEnvironment
+from .faults import RuntimeFault, SessionHasNoStore, fault_of_commit, fault_of_refresh
+from .lanes import SessionLane
+from .observation import ObservationCell, ObservationUpdate
+from .state import RuntimeSessionState, state_of_read
+from .turn.commit import flushing_commit
+from .turn.unfinished import TurnCloser
+
+log = logging.getLogger(__name__)
+
+RELEASE_DEADLINE_S: Final = 5.0
+"""How long leaving a turn may take to give its lease back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionBinding:
+    """What a host has decided about a session, apart from what the session holds.
+
+    `policy` is what the host asked for; `host_prompt` says that its prompt counts over the one
+    that is stored.
+    """
+
+    session_id: str
+    store: TurnPersistence | None
+    resolver: RuntimeProviderResolver
+    policy: SessionPolicy
+    host_prompt: bool
+    parent_session_id: str | None = None
+
+
+class LashRuntime:
+    """What the turns of one open session share."""
+
+    def __init__(
+        self,
+        *,
+        env: RuntimeEnvironment,
+        binding: SessionBinding,
+        owner: LeaseOwnerIdentity,
+        state: RuntimeSessionState | None = None,
+        replace_session: bool = False,
+    ) -> None:
+        """`replace_session` makes the first turn start over from an empty session."""
+        self.env = env
+        self.binding = binding
+        self.session_id = binding.session_id
+        self.store = binding.store
+        self.owner = owner
+        self.lane: SessionLane = env.lanes.lane(self.session_id)
+        self.cell: ObservationCell = env.cells.cell(self.session_id)
+        self.replace_session = replace_session
+        self.projection = ChatProjection()
+        self.prompts = PromptComposer()
+        self.state = self._reconciled(state or RuntimeSessionState(session_id=self.session_id))
+
+    @property
+    def closer(self) -> TurnCloser:
+        """Closes what an earlier owner left; only for a session with a store."""
+        return TurnCloser(
+            session_id=self.session_id,
+            store=self.require_store("be read or written"),
+            owner=self.owner,
+            lease_ttl_ms=self.env.keeper.timings.ttl_ms,
+            clock=self.env.clock,
+            load=self.load,
+            installed=self.install,
+            give_back=self.give_back,
+        )
+
+    async def load(self) -> RuntimeSessionState:
+        """The session as it is stored now, under the host's policy."""
+        try:
+            read = await self.require_store("be read or written").load_session(FullGraph())
+        except StoreError as error:
+            raise fault_of_refresh(error, self.session_id) from error
+        if read is None:
+            return self._reconciled(RuntimeSessionState(session_id=self.session_id))
+        if read.session_id != self.session_id:
+            raise RuntimeFault(
+                "store_session_mismatch",
+                f"the store holds session {read.session_id!r}, "
+                f"but session {self.session_id!r} was asked for",
+            )
+        return self._reconciled(state_of_read(read))
+
+    async def head(self) -> HeadStamp | None:
+        """The stored head, as of now."""
+        try:
+            return await self.require_store("be read or written").load_head_stamp()
+        except StoreError as error:
+            raise fault_of_refresh(error, self.session_id) from error
+
+    async def refresh(self, head: HeadStamp | None) -> None:
+        """Read the session again unless `head` is the one that `state` was built on."""
+        if self.store is None or self.state.matches(head):
+            return
+        if self.state.graph_replace_required:
+            # Explicit state that was never committed: it replaces whatever the store holds.
+            if head is not None:
+                self.state = replace(self.state, head_revision=head.head_revision)
+            return
+        self.state = await self.load()
+
+    def start_over(self) -> None:
+        """The store has emptied the session for the turn that was just accepted."""
+        self.replace_session = False
+        self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
+
+    async def flush(self) -> None:
+        """Store explicit state that no turn has committed yet; otherwise nothing happens.
+
+        Takes the lane for this one commit. Raises `SessionBusy` when another owner holds it.
+        """
+        if self.store is None or not self.state.is_unstored:
+            return
+        fence = (await self.closer.take_lane()).fence()
+        try:
+            await self.refresh(await self.head())
+            result = await self.store.commit_runtime_state(flushing_commit(self.state, fence))
+        except StoreError as error:
+            await self.give_back(fence)
+            raise fault_of_commit(error, self.session_id) from error
+        self.install(self.state.after_commit(result))
+
+    async def give_back(self, fence: SessionExecutionLeaseFence) -> None:
+        """Free the lane if it is still held under `fence`. Failing to is logged: the lease then
+        ends by itself. Bounded, and safe to call while being cancelled."""
+        with anyio.move_on_after(RELEASE_DEADLINE_S, shield=True):
+            try:
+                await self.require_store("be read or written").release_session_execution_lease(
+                    fence
+                )
+            except StoreError as error:
+                log.warning("lease of session %r was not released: %s", self.session_id, error)
+
+    def install(self, state: RuntimeSessionState, turn_id: str | None = None) -> None:
+        """Make `state` current and show it. Synchronous: no reader can come between the two."""
+        self.state = state
+        self.publish(turn_id)
+
+    def publish(self, turn_id: str | None = None) -> None:
+        state = self.state
+        revision = state.turn_index if state.head_revision is None else state.head_revision
+        self.cell.publish(
+            ObservationUpdate(
+                session_id=self.session_id,
+                revision=revision,
+                read_view=state.read_view(),
+                policy=state.effective_policy,
+                usage_report=state.usage_report,
+                frame_id=state.current_agent_frame_id,
+            ),
+            turn_id=turn_id,
+        )
+
+    def open_draft(self, state: RuntimeSessionState, scope: str) -> TurnDraft:
+        """A draft on top of `state`, seen as its current frame sees it."""
+        return TurnDraft(
+            state.graph, frame_id=state.current_agent_frame_id, visible=state.visible, scope=scope
+        )
+
+    def provider_for(self, provider_id: str) -> ResolvedProvider:
+        """The provider recorded under that id, or the fault `llm_provider`."""
+        try:
+            return self.binding.resolver.resolve_provider_binding(provider_id).provider
+        except ProviderResolutionError as error:
+            raise RuntimeFault(
+                "llm_provider",
+                f"session {self.session_id!r} is recorded with provider {provider_id!r}, "
+                f"which cannot be used: {error}",
+            ) from error
+
+    def require_store(self, operation: str) -> TurnPersistence:
+        """The store, or the fault `session_not_durable` saying what cannot be done."""
+        if self.store is None:
+            raise SessionHasNoStore(self.session_id, operation=operation)
+        return self.store
+
+    def _reconciled(self, state: RuntimeSessionState) -> RuntimeSessionState:
+        """The host's policy over the stored one. The recorded provider id stays: another
+        provider has to be chosen explicitly, never by opening a session with another core."""
+        recorded = state.effective_policy
+        policy = self.binding.policy
+        changes: dict[str, object] = {"session_id": self.session_id}
+        if recorded.provider_id:
+            changes["provider_id"] = recorded.provider_id
+        if not self.binding.host_prompt:
+            changes["prompt"] = recorded.prompt
+        state = state.with_initial_frame(self.env.clock.timestamp_rfc3339())
+        return state.with_policy(policy.model_copy(update=changes))

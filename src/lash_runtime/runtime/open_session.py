@@ -1,0 +1,111 @@
+"""What all handles on one open session share: its runtime, its turns, and who still uses it.
+
+A session can be given up only by its last handle, with no turn running or in line. That is
+counted here, never guessed from garbage collection.
+"""
+
+from ..model.turn_input import TurnInput
+from ..model.unicode_text import why_not_storable
+from .faults import RuntimeFault, SessionInUse, SessionIsClosed
+from .lash_runtime import LashRuntime
+from .running_turns import RunningTurn, RunningTurns
+from .turn.request import TurnRequest
+from .turn.sinks import TurnActivitySink
+
+
+class OpenSession:
+    """One open session. `handles` counts the live handles on it."""
+
+    def __init__(self, runtime: LashRuntime) -> None:
+        self._runtime = runtime
+        self._turns = RunningTurns()
+        self._closed = False
+        self.handles = 1
+
+    @property
+    def runtime(self) -> LashRuntime:
+        """The runtime. Raises `SessionIsClosed` once the session was given up."""
+        self.ensure_open()
+        return self._runtime
+
+    @property
+    def session_id(self) -> str:
+        return self._runtime.session_id
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def ensure_open(self) -> None:
+        if self._closed:
+            raise SessionIsClosed(self.session_id)
+
+    def turn_id_for(self, explicit: str | None, turn_input: TurnInput) -> str:
+        """The id of a turn: the one given, the one the input carries, or a fresh one.
+
+        Raises `RuntimeFault("missing_execution_scope_id")` for a blank id and
+        `execution_scope_turn_id_mismatch` when the two that were given differ.
+        """
+        carried = turn_input.trace_turn_id
+        if explicit is not None and carried is not None and explicit != carried:
+            raise RuntimeFault(
+                "execution_scope_turn_id_mismatch",
+                f"the turn is named {explicit!r}, but its input carries the id {carried!r}: "
+                "give one of them",
+            )
+        turn_id = explicit if explicit is not None else carried
+        if turn_id is None:
+            return self._runtime.env.ids.uuid()
+        check_turn_id(turn_id)
+        return turn_id
+
+    def start_turn(self, request: TurnRequest, sink: TurnActivitySink | None) -> RunningTurn:
+        self.ensure_open()
+        return self._turns.start(self._runtime, request, sink)
+
+    def cancel_running_turns(self) -> int:
+        self.ensure_open()
+        return self._turns.cancel_all()
+
+    async def give_up(self) -> LashRuntime:
+        """Mark the session closed and return its runtime, with nothing left to store.
+
+        Raises `SessionInUse` while another handle or a turn uses it, and whatever kept its
+        state from being stored; in both cases nothing was changed and the session stays open.
+        """
+        self._ensure_unused()
+        if self._runtime.state.is_unstored:
+            async with self._runtime.lane.turn():
+                await self._runtime.flush()
+            self._ensure_unused()
+        self._shut()
+        return self._runtime
+
+    def abandon(self) -> None:
+        """Close without storing anything: the core is going away."""
+        if not self._closed:
+            self._shut()
+
+    def _shut(self) -> None:
+        self._closed = True
+        self._runtime.cell.release()
+
+    def _ensure_unused(self) -> None:
+        self.ensure_open()
+        if self.handles > 1 or len(self._turns):
+            raise SessionInUse(self.session_id, handles=self.handles - 1, turns=len(self._turns))
+
+
+def check_turn_id(turn_id: str) -> None:
+    """Raise unless `turn_id` can name a turn."""
+    if not turn_id.strip():
+        raise RuntimeFault(
+            "missing_execution_scope_id", "a turn id must not be blank: leave it out for a new one"
+        )
+    if (reason := why_not_storable(turn_id)) is not None:
+        raise RuntimeFault("invalid_turn_id", f"a turn id must be storable text: {reason}")
+    if ":agent-frame:" in turn_id:
+        raise RuntimeFault(
+            "invalid_turn_id",
+            f"turn id {turn_id!r} contains ':agent-frame:', which names the later parts of a turn",
+        )

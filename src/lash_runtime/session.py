@@ -1,0 +1,296 @@
+"""A session as a host holds it: how it is opened, and the handle on an open one."""
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self
+
+from ._translation import translated
+from .errors import SessionClosed, StoreSessionMismatch
+from .kernel.read_view import SessionReadView
+from .model.policy import ModelSpec, SessionPolicy, SessionSpec
+from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
+from .model.turn_input import TurnInput
+from .model.usage import SessionUsageReport
+from .observe import ObservableSession
+from .ports.leases import LeaseOwnerIdentity
+from .ports.persistence import TurnPersistence
+from .ports.provider import Provider, ResolvedProvider
+from .providers.handle import as_handle
+from .runtime.lash_runtime import SessionBinding
+from .runtime.open_session import OpenSession
+from .runtime.state import RuntimeSessionState, state_of_view
+from .turn import TurnBuilder
+
+
+class LashSession:
+    """A handle on an open session. Make further handles with `clone()`.
+
+    All handles of one `open()` share its turns, which stand in line. Reads show the last
+    committed state and never wait for a running turn. Bound to the event loop it was opened on.
+    """
+
+    def __init__(self, shared: OpenSession) -> None:
+        self._shared = shared
+        self._released = False
+
+    @property
+    def session_id(self) -> str:
+        return self._shared.session_id
+
+    @property
+    def parent_session_id(self) -> str | None:
+        return self._live().runtime.binding.parent_session_id
+
+    @property
+    def closed(self) -> bool:
+        """Whether this handle can no longer be used."""
+        return self._released or self._shared.closed
+
+    def turn(self, turn_input: TurnInput | str) -> TurnBuilder:
+        """A turn that says `turn_input`; see `TurnBuilder` for how to run it."""
+        said = TurnInput.text(turn_input) if isinstance(turn_input, str) else turn_input
+        return TurnBuilder(self._live(), said)
+
+    def cancel_running_turns(self) -> int:
+        """Cancel every turn started through this handle or its clones, those in line included.
+
+        Returns how many there were, and waits for none: each ends as cancelled, with what it
+        has finished stored. Turns of a session that was opened separately are not touched.
+        """
+        return self._live().cancel_running_turns()
+
+    def read_view(self) -> SessionReadView:
+        """The committed transcript and counters. O(1), and never changes once taken."""
+        return self._live().runtime.state.read_view()
+
+    def usage_report(self) -> SessionUsageReport:
+        """What the session has spent, as of its last commit."""
+        return self._live().runtime.state.usage_report()
+
+    def policy_snapshot(self) -> SessionPolicy:
+        """The policy in force."""
+        return self._live().runtime.state.effective_policy
+
+    def observe(self) -> ObservableSession:
+        """Watch the session: its commits and, live, what its turns do."""
+        return ObservableSession(self._live().runtime.cell)
+
+    def clone(self) -> "LashSession":
+        """Another handle on the same open session; it has to be closed like this one."""
+        shared = self._live()
+        shared.handles += 1
+        return LashSession(shared)
+
+    async def close(self) -> None:
+        """Give this handle up; the last one closes the session.
+
+        Raises `SessionStillInUse` while this is the last handle and a turn runs or stands in
+        line; nothing is changed then. Closing a closed handle does nothing.
+        """
+        if self.closed:
+            return
+        if self._shared.handles > 1:
+            self._shared.handles -= 1
+        else:
+            with translated():
+                await self._shared.give_up()
+        self._released = True
+
+    async def park(self) -> "ParkedSession":
+        """Close the session and keep the few hundred bytes that `core.resume` needs.
+
+        Raises `SessionStillInUse` while another handle or a turn uses the session, and
+        `SessionNotDurable` for a session without a store; the handle stays usable then.
+        """
+        shared = self._live()
+        with translated():
+            shared.runtime.require_store("be parked")
+            runtime = await shared.give_up()
+        self._released = True
+        return ParkedSession(runtime.binding)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await close_behind(self, exc)
+
+    def _live(self) -> OpenSession:
+        if self.closed:
+            raise SessionClosed(session_id=self.session_id)
+        return self._shared
+
+    def __del__(self) -> None:
+        if not self.closed:
+            warnings.warn(
+                f"a handle on session {self.session_id!r} was dropped without being closed: "
+                "call close() or park(), or use it as `async with`",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedSession:
+    """A session at rest: what it takes to resume it, and nothing of its transcript.
+
+    Good for as long as its core is open. Any number of turns may be run by others meanwhile.
+    """
+
+    binding: SessionBinding = field(repr=False)
+
+    @property
+    def session_id(self) -> str:
+        return self.binding.session_id
+
+    @property
+    def policy(self) -> SessionPolicy:
+        return self.binding.policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRequest:
+    """What a `SessionBuilder` asks of its core."""
+
+    session_id: str
+    spec: SessionSpec = SessionSpec()
+    provider: ResolvedProvider | None = None
+    parent_session_id: str | None = None
+    store: TurnPersistence | None = None
+    owner: LeaseOwnerIdentity | None = None
+    state: RuntimeSessionState | None = None
+    fresh: bool = False
+
+
+Opener = Callable[[OpenRequest], Awaitable[OpenSession]]
+
+
+class SessionBuilder:
+    """How to open a session; nothing happens before `open()`, `open_fresh()`,
+    `open_with_state()` or `async with`.
+
+    Each setter returns a new builder. Opening an id twice gives two independent handles, whose
+    turns stand in one line.
+    """
+
+    __slots__ = ("_entered", "_opener", "_request")
+
+    def __init__(self, opener: Opener, request: OpenRequest) -> None:
+        self._opener = opener
+        self._request = request
+        self._entered: dict[object, list[LashSession]] = {}
+
+    def provider(self, provider: Provider | ResolvedProvider) -> Self:
+        """Use this provider for the session instead of the core's. The model stays."""
+        handle = as_handle(provider)
+        return self._with(
+            provider=handle, spec=replace(self._request.spec, provider_id=handle.kind)
+        )
+
+    def model(self, model: ModelSpec) -> Self:
+        return self._with(spec=replace(self._request.spec, model=model))
+
+    def max_turns(self, max_turns: int | None) -> Self:
+        return self._with(spec=replace(self._request.spec, max_turns=max_turns))
+
+    def session_spec(self, spec: SessionSpec) -> Self:
+        """Set what `spec` sets; what earlier setters have set and `spec` leaves open stays."""
+        return self._with(spec=spec.over(self._request.spec))
+
+    def parent(self, session_id: str) -> Self:
+        """Record the session as a child of `session_id`."""
+        return self._with(parent_session_id=session_id)
+
+    def store(self, store: TurnPersistence) -> Self:
+        """Use exactly this store, which the host owns, instead of the core's."""
+        return self._with(store=store)
+
+    def session_execution_owner(self, owner: LeaseOwnerIdentity) -> Self:
+        """Take leases as `owner`. For hosts that already let only one process at a session and
+        want its next incarnation to re-enter; by default every open is an owner of its own."""
+        return self._with(owner=owner)
+
+    def prompt_layer(self, layer: PromptLayer) -> Self:
+        """Replace the session's prompt layer, also over one that is stored."""
+        return self._with(spec=replace(self._request.spec, prompt=layer))
+
+    def prompt_template(self, template: PromptTemplate) -> Self:
+        return self.prompt_layer(self._prompt.with_template(template))
+
+    def prompt_contribution(self, contribution: PromptContribution) -> Self:
+        return self.prompt_layer(self._prompt.add_contribution(contribution))
+
+    def replace_prompt_slot(self, slot: PromptSlot, *contributions: PromptContribution) -> Self:
+        return self.prompt_layer(self._prompt.replace_slot(slot, contributions))
+
+    def clear_prompt_slot(self, slot: PromptSlot) -> Self:
+        return self.prompt_layer(self._prompt.clear_slot(slot))
+
+    async def open(self) -> LashSession:
+        """Open the session as it is stored, or empty if nothing is.
+
+        A turn that a dead process left unfinished is closed as interrupted first.
+        """
+        return await self._open(self._request)
+
+    async def open_fresh(self) -> LashSession:
+        """Open the session empty. What is stored is not read; the first turn replaces it."""
+        return await self._open(replace(self._request, fresh=True))
+
+    async def open_with_state(self, state: SessionReadView) -> LashSession:
+        """Open the session with `state`, which replaces what is stored at the next commit.
+
+        Raises `StoreSessionMismatch` if `state` is that of another session.
+        """
+        if state.session_id != self._request.session_id:
+            raise StoreSessionMismatch(loaded=state.session_id, requested=self._request.session_id)
+        return await self._open(replace(self._request, state=state_of_view(state)))
+
+    async def __aenter__(self) -> LashSession:
+        session = await self.open()
+        # A builder is reused, also by several tasks at once; each leaves what it has entered.
+        self._entered.setdefault(asyncio.current_task(), []).append(session)
+        return session
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        task = asyncio.current_task()
+        entered = self._entered[task]
+        session = entered.pop()
+        if not entered:
+            del self._entered[task]
+        await close_behind(session, exc)
+
+    @property
+    def _prompt(self) -> PromptLayer:
+        return self._request.spec.prompt or PromptLayer()
+
+    def _with(self, **changes: object) -> Self:
+        return type(self)(self._opener, replace(self._request, **changes))  # type: ignore[arg-type]
+
+    async def _open(self, request: OpenRequest) -> LashSession:
+        with translated():
+            return LashSession(await self._opener(request))
+
+
+async def close_behind(session: LashSession, error: BaseException | None) -> None:
+    """Close at the end of a block. A session still in use is the block's own error to raise,
+    unless the block already ends in another one, which must not be hidden."""
+    try:
+        await session.close()
+    except Exception:
+        if error is None:
+            raise

@@ -1,0 +1,142 @@
+"""How a core is put together: the parts that a builder collects, and the checks that make a
+working whole of them.
+
+Everything here is synchronous and opens nothing. What is wrong is said before anything runs.
+"""
+
+from dataclasses import dataclass
+
+from .effects.inline import InlineEffectHost
+from .errors import (
+    DurableStorePeerRequired,
+    InvalidConfiguration,
+    MissingAttachmentStore,
+    MissingEffectHost,
+    MissingModelSpec,
+    MissingProtocolPlugin,
+)
+from .model.policy import SessionPolicy, SessionSpec
+from .model.prompt import PromptLayer
+from .ports.attachments import AttachmentStore
+from .ports.clock import Clock, SystemClock
+from .ports.durability import DurabilityTier
+from .ports.effects import EffectHost
+from .ports.ids import IdSource, SystemIds
+from .ports.leases import LeaseTimings
+from .ports.provider import ResolvedProvider, RuntimeProviderResolver
+from .ports.replay import LiveReplayStore
+from .ports.storage import SessionStoreFactory, Storage
+from .ports.tools import ToolProvider
+from .protocols.standard import StandardProtocol
+from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
+from .replay.memory import InMemoryLiveReplayStore
+from .tools import ToolCatalog
+from .tools.errors import ToolCatalogError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreParts:
+    """What a builder was given so far. A facet that is set wins over that of the storage."""
+
+    protocol: StandardProtocol | None = None
+    provider: ResolvedProvider | None = None
+    spec: SessionSpec = SessionSpec()
+    prompt: PromptLayer = PromptLayer()
+    tools: tuple[ToolProvider, ...] = ()
+    storage: Storage | None = None
+    session_stores: SessionStoreFactory | None = None
+    attachments: AttachmentStore | None = None
+    effect_host: EffectHost | None = None
+    replay: LiveReplayStore | None = None
+    lease_timings: LeaseTimings = LeaseTimings()
+    clock: Clock | None = None
+    ids: IdSource | None = None
+
+    @property
+    def lacks_facets(self) -> bool:
+        """Nothing was said about where anything is kept."""
+        return (
+            self.storage is None
+            and self.session_stores is None
+            and self.attachments is None
+            and self.effect_host is None
+        )
+
+    def wired(self) -> "CoreWiring":
+        """The whole, with every default filled in. Raises a `WiringError` for what is missing,
+        duplicate or at odds: the protocol first, then the model, then the facets."""
+        if self.protocol is None:
+            raise MissingProtocolPlugin
+        model = self.spec.model
+        if model is None:
+            raise MissingModelSpec
+        if not model.id.strip():
+            raise InvalidConfiguration("the model has no name: give .model('name', ...)")
+        stores, attachments, effect_host = self._facets()
+        clock = self.clock or SystemClock()
+        provider_id = "" if self.provider is None else self.provider.kind
+        return CoreWiring(
+            protocol=self.protocol,
+            policy=self.spec.resolve_against(SessionPolicy(provider_id=provider_id)),
+            resolver=resolver_over(self.provider),
+            core_prompt=self.prompt,
+            catalog=self._catalog(),
+            storage=self.storage,
+            session_stores=stores,
+            attachments=attachments,
+            effect_host=effect_host,
+            replay=self.replay or InMemoryLiveReplayStore(clock=clock),
+            lease_timings=self.lease_timings,
+            clock=clock,
+            ids=self.ids or SystemIds(),
+        )
+
+    def _facets(self) -> tuple[SessionStoreFactory | None, AttachmentStore, EffectHost]:
+        storage = self.storage
+        stores = self.session_stores
+        attachments = self.attachments
+        effect_host = self.effect_host
+        if storage is not None:
+            stores = stores or storage.session_stores
+            attachments = attachments or storage.attachments
+            effect_host = effect_host or InlineEffectHost()
+        if effect_host is None:
+            raise MissingEffectHost
+        if attachments is None:
+            raise MissingAttachmentStore
+        durable_above = (
+            stores is not None and stores.durability_tier is DurabilityTier.DURABLE
+        ) or effect_host.durability_tier is DurabilityTier.DURABLE
+        if durable_above and attachments.durability_tier is DurabilityTier.INLINE:
+            raise DurableStorePeerRequired(facet="attachment store")
+        return stores, attachments, effect_host
+
+    def _catalog(self) -> ToolCatalog:
+        try:
+            return ToolCatalog.of(*self.tools)
+        except ToolCatalogError as error:
+            raise InvalidConfiguration(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreWiring:
+    """The resolved parts of one core."""
+
+    protocol: StandardProtocol
+    policy: SessionPolicy
+    resolver: RuntimeProviderResolver
+    core_prompt: PromptLayer
+    catalog: ToolCatalog
+    storage: Storage | None
+    session_stores: SessionStoreFactory | None
+    attachments: AttachmentStore
+    effect_host: EffectHost
+    replay: LiveReplayStore
+    lease_timings: LeaseTimings
+    clock: Clock
+    ids: IdSource
+
+
+def resolver_over(provider: ResolvedProvider | None) -> RuntimeProviderResolver:
+    """A resolver that knows `provider` alone, or nothing."""
+    return EmptyProviderResolver() if provider is None else SingleProviderResolver(provider)
