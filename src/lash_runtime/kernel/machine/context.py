@@ -16,9 +16,10 @@ from ...model.causes import TurnCause
 from ...model.llm import LlmRequest, LlmRequestScope, LlmToolChoice
 from ...model.messages import Message, PartKind
 from ...model.nodes import ConversationRecord
-from ...model.outcome import Stopped, StopReason, TurnOutcome
+from ...model.outcome import Stopped, StopReason, TurnOutcome, stopped
 from ...model.session_events import (
     DoneEvent,
+    ErrorEvent,
     LlmRequestEvent,
     SessionEvent,
     ToolCallEvent,
@@ -177,6 +178,11 @@ class TurnContext:
         self.emit(DoneEvent())
         delta = self._take_unreported()
         self.notices.append(Done(self.messages, delta, self.iteration, outcome))
+
+    def fail(self, error: ErrorEvent) -> None:
+        """End the turn with `error` as its reason."""
+        self.emit(error)
+        self.finish(stopped(StopReason.RUNTIME_ERROR))
 
     def _close_calls(self, outcome: TurnOutcome) -> None:
         reason = _reason_of(outcome)

@@ -22,7 +22,7 @@ from .config import TurnMachineConfig
 from .context import TurnContext
 from .effects import Effect, Response
 from .states import MachineState, PrepareIteration, WaitingState, request_of
-from .transitions import STEPS, TRANSITIONS, fail_turn
+from .transitions import STEPS, TRANSITIONS
 
 
 class TurnMachine:
@@ -98,7 +98,7 @@ class TurnMachine:
     def fail_turn(self, error: ErrorEvent) -> None:
         """End the turn as `runtime_error`; nothing happens if it has ended."""
         if not self.is_done:
-            fail_turn(self._turn, error)
+            self._turn.fail(error)
 
     def finish_with_outcome(self, outcome: TurnOutcome) -> None:
         """End the turn from outside; nothing happens if it has ended.

@@ -9,32 +9,19 @@ Rule 4: what a protocol decides is behind its driver; here is only what holds fo
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
-from ...model.causes import PluginOrigin
 from ...model.checkpoints import CheckpointKind
 from ...model.llm import LlmCallError, LlmResponse, LlmTerminalReason
-from ...model.messages import Message, MessageRole, Part, PartKind, part_id, renumber_parts
 from ...model.outcome import StopReason, stopped
-from ...model.session_events import (
-    ErrorEvent,
-    InjectedMessagesEvent,
-    LlmResponseEvent,
-    TextDeltaEvent,
-    TokenUsageEvent,
-    ToolCallEvent,
-)
+from ...model.session_events import ToolCallEvent
 from ...model.tool_results import CompletedToolCall, PendingToolCall, ToolCallOutput
 from ...model.tool_values import model_return
-from ..error_envelopes import (
-    provider_error_event,
-    runtime_error_event,
-    unusable_response_event,
-)
-from ..turn_causes import cause_message
+from ..error_envelopes import provider_error_event, runtime_error_event
 from .apply import apply_actions, starts_or_finishes
 from .context import TurnContext
+from .delivery import begin_extra_iteration, take_delivery
 from .driver import ProtocolDriverError
 from .effects import (
     CheckpointDelivered,
@@ -45,6 +32,7 @@ from .effects import (
     Response,
     ToolsCompleted,
 )
+from .llm_answers import take_llm_response
 from .states import (
     ContinueTurn,
     FinishWith,
@@ -58,9 +46,6 @@ from .states import (
     WaitingLlm,
     WaitingTools,
 )
-
-CONTEXT_OVERFLOW_SHARE: Final = 0.95
-"""A prompt that fills this much of the context, and leaves the model silent, was too long."""
 
 NO_RESULT: Final = "The call was stopped before it had a result."
 
@@ -86,8 +71,7 @@ def on_environment_synced(
 ) -> None:
     match response.result:
         case str() as problem:
-            fail_turn(
-                turn,
+            turn.fail(
                 runtime_error_event(
                     f"The execution environment could not be prepared: {problem}",
                     kind="execution_environment",
@@ -113,7 +97,7 @@ def on_llm_completed(turn: TurnContext, state: WaitingLlm, response: LlmComplete
             turn.emit(provider_error_event(error))
             turn.finish(stopped(StopReason.PROVIDER_ERROR))
         case LlmResponse() as answer:
-            _on_llm_response(turn, state, _reclassified(turn, answer), response.text_streamed)
+            take_llm_response(turn, answer, response.text_streamed, state.driver_state)
         case _:
             assert_never(response.result)
 
@@ -151,9 +135,9 @@ def on_checkpoint_delivered(
             case _:
                 assert_never(state.on_empty)
         return
-    _take_delivery(turn, state.checkpoint, response)
+    take_delivery(turn, state.checkpoint, response)
     completing = state.checkpoint is CheckpointKind.BEFORE_COMPLETION
-    goes_on = not completing or _may_go_on(turn)
+    goes_on = not completing or begin_extra_iteration(turn)
     turn.report_progress()
     if not goes_on:
         turn.finish(stopped(StopReason.MAX_TURNS))
@@ -178,12 +162,6 @@ def prepare_iteration(turn: TurnContext) -> None:
             f"{type(driver).__name__} began iteration {turn.iteration} without starting anything"
         )
     apply_actions(turn, actions)
-
-
-def fail_turn(turn: TurnContext, error: ErrorEvent) -> None:
-    """End the turn with `error` as its reason."""
-    turn.emit(error)
-    turn.finish(stopped(StopReason.RUNTIME_ERROR))
 
 
 _DRIVER_DECIDES: Final[frozenset[type[MachineState]]] = frozenset(
@@ -224,73 +202,6 @@ def _ask_for_environment(turn: TurnContext, *, update_machine_config: bool) -> N
     turn.wait_in(WaitingExecutionEnvironment(turn.next_effect_id(), update_machine_config))
 
 
-def _reclassified(turn: TurnContext, response: LlmResponse) -> LlmResponse:
-    """A silent `output_limit` on a full prompt is an overflow, whatever the provider calls it."""
-    limit = turn.settings.max_context_tokens
-    usage = response.usage
-    if (
-        response.terminal_reason is not LlmTerminalReason.OUTPUT_LIMIT
-        or usage.output_tokens
-        or limit is None
-        or usage.input_total < CONTEXT_OVERFLOW_SHARE * limit
-    ):
-        return response
-    return replace(
-        response,
-        terminal_reason=LlmTerminalReason.CONTEXT_OVERFLOW,
-        terminal_diagnostic=(
-            f"The prompt of {usage.input_total} tokens fills the model's context of {limit} "
-            "tokens and leaves no room for an answer."
-        ),
-    )
-
-
-def _on_llm_response(
-    turn: TurnContext, state: WaitingLlm, response: LlmResponse, text_streamed: bool
-) -> None:
-    turn.usage = turn.usage.add(response.usage)
-    turn.emit(TokenUsageEvent(turn.iteration, response.usage, turn.usage))
-    reason = response.terminal_reason
-    match reason:
-        case LlmTerminalReason.STOP | LlmTerminalReason.TOOL_USE | LlmTerminalReason.UNKNOWN:
-            actions = turn.config.driver.handle_llm_response(
-                turn, response, text_streamed, state.driver_state
-            )
-            apply_actions(turn, actions)
-        case LlmTerminalReason.OUTPUT_LIMIT:
-            _end_with_response(turn, response, text_streamed, StopReason.INCOMPLETE)
-        case LlmTerminalReason.CANCELLED:
-            _end_with_response(turn, response, text_streamed, StopReason.CANCELLED)
-        case (
-            LlmTerminalReason.CONTEXT_OVERFLOW
-            | LlmTerminalReason.CONTENT_FILTER
-            | LlmTerminalReason.PROVIDER_ERROR
-        ):
-            _end_with_response(turn, response, text_streamed, StopReason.PROVIDER_ERROR)
-        case _:
-            assert_never(reason)
-
-
-def _end_with_response(
-    turn: TurnContext, response: LlmResponse, text_streamed: bool, reason: StopReason
-) -> None:
-    """End the turn at a response that no turn can go on from; its text is shown, not kept."""
-    if response.full_text and not text_streamed:
-        turn.emit(TextDeltaEvent(response.full_text))
-    turn.emit(LlmResponseEvent(turn.iteration, response.full_text))
-    if reason is not StopReason.CANCELLED:
-        ended = response.terminal_reason
-        turn.emit(
-            unusable_response_event(
-                response.terminal_diagnostic
-                or f"The model call ended with terminal reason {ended.value}.",
-                code=ended.value,
-                terminal_reason=ended,
-            )
-        )
-    turn.finish(stopped(reason))
-
-
 def _without_result(call: PendingToolCall) -> CompletedToolCall:
     output = ToolCallOutput.cancelled(NO_RESULT)
     return CompletedToolCall(
@@ -301,56 +212,3 @@ def _without_result(call: PendingToolCall) -> CompletedToolCall:
         model_return=model_return(call.call_id, call.tool_name, output),
         replay=call.replay,
     )
-
-
-def _take_delivery(
-    turn: TurnContext, checkpoint: CheckpointKind, delivery: CheckpointDelivered
-) -> None:
-    """Put what a checkpoint delivered into the transcript: messages, then causes."""
-    stored = [_joining(turn, message) for message in delivery.messages if _may_join(message)]
-    turn.append_messages(stored)
-    if stored:
-        turn.emit(InjectedMessagesEvent(tuple(stored), checkpoint))
-    for message in delivery.transient_messages:
-        if _may_join(message):
-            turn.append_messages((_as_transient(_joining(turn, message)),))
-    for cause in delivery.turn_causes:
-        if not turn.has_message(cause.id):
-            turn.append_messages((cause_message(cause),))
-            turn.turn_causes = (*turn.turn_causes, cause)
-
-
-def _may_join(message: Message) -> bool:
-    return message.role in (MessageRole.USER, MessageRole.SYSTEM)
-
-
-def _joining(turn: TurnContext, message: Message) -> Message:
-    """`message` with an id of this turn unless it has one of its own, and with fitting parts."""
-    identity = message.id
-    if not identity or turn.has_message(identity):
-        identity = turn.message_id(f"checkpoint:{turn.checkpoint_messages}")
-        turn.checkpoint_messages += 1
-    parts = message.parts or (Part(id=part_id(identity, 0), kind=PartKind.TEXT),)
-    return message.model_copy(update={"id": identity, "parts": renumber_parts(identity, parts)})
-
-
-def _as_transient(message: Message) -> Message:
-    plugin_id = message.origin.plugin_id if isinstance(message.origin, PluginOrigin) else "plugin"
-    origin = PluginOrigin(plugin_id=plugin_id, transient=True)
-    return message.model_copy(update={"origin": origin})
-
-
-def _may_go_on(turn: TurnContext) -> bool:
-    """Begin one more iteration for what came in before completion, if the limit allows.
-
-    At the limit the model is told that its next answer is the last; a delivery after that
-    answer ends the turn.
-    """
-    turn.iteration += 1
-    if turn.limit_final_shown:
-        return False
-    limit = turn.settings.max_turns
-    if limit is not None and turn.iteration >= turn.run_offset + limit:
-        message = turn.config.turn_limit_final_message(turn.message_id("limit"), limit)
-        turn.schedule_limit_final(message)
-    return True
