@@ -1,0 +1,1 @@
+"""Session stores: one package for each place that sessions can be kept in."""
