@@ -6,7 +6,10 @@ version that has been outgrown copies, so two branches never mix.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Self, TypeVar, overload
+from typing import Any, Self, TypeVar, get_args, overload
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 T = TypeVar("T")
 
@@ -41,6 +44,19 @@ class SharedSequence(Sequence[T]):
     def grew_from(self, other: "SharedSequence[T]") -> bool:
         """Whether `other` is an earlier version of this very sequence. O(1), by identity."""
         return self._items is other._items and other._length <= self._length
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As JSON, a sequence is the flat list of its items; what it shares is not kept."""
+        (item,) = get_args(source) or (Any,)
+        items = core_schema.tuple_schema([handler.generate_schema(item)], variadic_item_index=0)
+        return core_schema.no_info_after_validator_function(
+            cls,
+            items,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda sequence: sequence[:], return_schema=items
+            ),
+        )
 
     @classmethod
     def _view(cls, items: list[T], length: int) -> Self:

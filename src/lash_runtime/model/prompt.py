@@ -39,6 +39,27 @@ class PromptContribution(Value):
     gate_tools: tuple[str, ...] = omitted_when_empty(())
     content: str
 
+    @classmethod
+    def project_instructions(cls, content: str) -> Self:
+        return cls(
+            slot=PromptSlot.PROJECT_INSTRUCTIONS, title="Project Instructions", content=content
+        )
+
+    @classmethod
+    def runtime_context(cls, content: str) -> Self:
+        return cls(slot=PromptSlot.RUNTIME_CONTEXT, title="Runtime Context", content=content)
+
+    def with_priority(self, priority: int) -> Self:
+        """Lower comes first in the slot."""
+        return self.model_copy(update={"priority": priority})
+
+    def requires_tool(self, name: str) -> Self:
+        """Shown when `name`, or another tool it was gated by before, is in the catalog."""
+        return self.requires_any_tool(name)
+
+    def requires_any_tool(self, *names: str) -> Self:
+        return self.model_copy(update={"gate_tools": (*self.gate_tools, *names)})
+
 
 class TextEntry(Value):
     kind: Literal["text"] = "text"

@@ -4,7 +4,7 @@ Internal and without any promise of stability; hosts watch activities.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .checkpoints import CheckpointKind
 from .messages import Message
@@ -16,6 +16,7 @@ from .usage import TokenUsage
 @dataclass(frozen=True, slots=True)
 class TextDeltaEvent:
     content: str
+    type: Literal["text_delta"] = "text_delta"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class ToolCallEvent:
     args: Any
     output: ToolCallOutput
     duration_ms: int
+    type: Literal["tool_call"] = "tool_call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,14 @@ class LlmRequestEvent:
     protocol_iteration: int
     message_count: int
     tool_list: tuple[str, ...]
+    type: Literal["llm_request"] = "llm_request"
 
 
 @dataclass(frozen=True, slots=True)
 class LlmResponseEvent:
     protocol_iteration: int
     content: str
+    type: Literal["llm_response"] = "llm_response"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +51,34 @@ class TokenUsageEvent:
     protocol_iteration: int
     usage: TokenUsage
     cumulative: TokenUsage
+    type: Literal["token_usage"] = "token_usage"
 
 
 @dataclass(frozen=True, slots=True)
 class InjectedMessagesEvent:
     messages: tuple[Message, ...]
     checkpoint: CheckpointKind
+    type: Literal["injected_messages_committed"] = "injected_messages_committed"
 
 
 @dataclass(frozen=True, slots=True)
 class TurnOutcomeEvent:
     outcome: TurnOutcome
+    type: Literal["turn_outcome"] = "turn_outcome"
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorEvent:
     message: str
     envelope: ErrorEnvelope | None = None
+    type: Literal["error"] = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class DoneEvent:
     """The machine is finished; nothing follows."""
+
+    type: Literal["done"] = "done"
 
 
 SessionEvent = (

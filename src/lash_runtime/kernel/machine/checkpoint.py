@@ -1,4 +1,4 @@
-"""A turn in the middle, as plain data: what a machine needs to go on in another process.
+"""A turn in the middle, as plain data: what a machine needs to go on, here or elsewhere.
 
 The request that a waiting state stands for is not part of it; the state makes it again. So a
 restored machine asks once more for what it waited for, under the same id, and never for what
@@ -6,6 +6,9 @@ was answered.
 """
 
 from dataclasses import dataclass
+from functools import cache
+
+from pydantic import TypeAdapter
 
 from ...model.causes import TurnCause
 from ...model.llm import LlmToolSpec
@@ -42,6 +45,20 @@ class MachineCheckpoint:
     synced_iteration: int | None
     system_prompt: str
     tool_specs: tuple[LlmToolSpec, ...]
+
+    def to_json(self) -> bytes:
+        """The checkpoint as JSON, for a machine in another process. O(transcript)."""
+        return _adapter().dump_json(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "MachineCheckpoint":
+        """Raises `pydantic.ValidationError` for anything that is no checkpoint."""
+        return _adapter().validate_json(data)
+
+
+@cache
+def _adapter() -> TypeAdapter[MachineCheckpoint]:
+    return TypeAdapter(MachineCheckpoint)
 
 
 def taken_checkpoint(turn: TurnContext) -> MachineCheckpoint:

@@ -6,7 +6,7 @@ Both sides are plain data, so a turn can be driven by a runtime, a journal or a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ...model.causes import TurnCause
 from ...model.checkpoints import CheckpointKind
@@ -61,6 +61,7 @@ class Checkpoint:
 @dataclass(frozen=True, slots=True)
 class EmitEvent:
     event: SessionEvent
+    type: Literal["emit"] = "emit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class LogEvent:
 
     name: str
     data: Mapping[str, Any]
+    type: Literal["log"] = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Progress:
     messages: SharedSequence[Message]
     event_delta: tuple[EventRecord, ...]
     iteration: int
+    type: Literal["progress"] = "progress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Done:
     event_delta: tuple[EventRecord, ...]
     iteration: int
     outcome: TurnOutcome
+    type: Literal["done"] = "done"
 
 
 Request = SyncExecutionEnvironment | CallLlm | CallTools | ExecCode | Checkpoint

@@ -14,16 +14,21 @@ from .effects import CallLlm, CallTools, Checkpoint, ExecCode, Request, SyncExec
 class PreparingProtocol:
     """Nothing has happened yet."""
 
+    type: Literal["preparing_protocol"] = "preparing_protocol"
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingExecutionEnvironment:
     effect_id: int
     update_machine_config: bool
+    type: Literal["waiting_execution_environment"] = "waiting_execution_environment"
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareIteration:
     """The next poll asks the driver what to do."""
+
+    type: Literal["prepare_iteration"] = "prepare_iteration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,14 @@ class WaitingLlm:
     effect_id: int
     request: LlmRequest
     driver_state: Any = None
+    type: Literal["waiting_llm"] = "waiting_llm"
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingTools:
     effect_id: int
     calls: tuple[PendingToolCall, ...]
+    type: Literal["waiting_tools"] = "waiting_tools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class WaitingExec:
     language: str
     code: str
     driver_state: Any = None
+    type: Literal["waiting_exec"] = "waiting_exec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,14 @@ class WaitingCheckpoint:
     effect_id: int
     checkpoint: CheckpointKind
     on_empty: OnEmpty
+    type: Literal["waiting_checkpoint"] = "waiting_checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
 class TurnFinished:
     """Nothing changes any more."""
+
+    type: Literal["finished"] = "finished"
 
 
 WaitingState = (
