@@ -9,7 +9,6 @@ from ...kernel.lease_rules import (
     LaneProof,
     backs_a_write,
     claim_verdict,
-    death_is_proven,
     expiry_on_reentry,
     may_release,
     reclaim_verdict,
@@ -18,13 +17,12 @@ from ...ports.leases import (
     LeaseAcquired,
     LeaseBusy,
     LeaseOwnerIdentity,
-    LocalProcessLiveness,
     SessionExecutionLease,
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseFence,
 )
 from ...ports.store_errors import SessionExecutionLeaseExpired
-from ..local_process import sight
+from ..local_process import proven_dead
 
 
 class Lane:
@@ -62,7 +60,7 @@ class Lane:
             _proof(observed),
             now_ms=now_ms,
             is_dead=lambda: (
-                observed.session_id == self._session_id and _is_dead(observed.owner, owner)
+                observed.session_id == self._session_id and proven_dead(observed.owner, owner)
             ),
         )
         return self._apply(verdict, owner, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
@@ -137,11 +135,3 @@ def _proof(fence: SessionExecutionLeaseFence) -> LaneProof:
     return LaneProof(
         fence.owner.owner_id, fence.owner.incarnation_id, fence.lease_token, fence.fencing_token
     )
-
-
-def _is_dead(holder: LeaseOwnerIdentity, claimant: LeaseOwnerIdentity) -> bool:
-    match holder.liveness, claimant.liveness:
-        case LocalProcessLiveness() as theirs, LocalProcessLiveness() as ours:
-            return death_is_proven(theirs, ours, sight(theirs.pid))
-        case _:
-            return False

@@ -1,0 +1,71 @@
+"""Conformance suites: what every implementation of a port must do, one named case per rule.
+
+Point a suite at your own backend by subclassing it in a test module:
+
+    class TestMyStorage(StorageConformance):
+        durability_tier = DurabilityTier.DURABLE
+
+        @pytest.fixture
+        def storage_factory(self, tmp_path: Path) -> Callable[[], Storage]:
+            return lambda: MyStorage(tmp_path / "agents.db")
+
+Each case gets a fresh, empty storage on a clock that stands still until the case moves it. A
+backend that violates one case is wrong even if all others pass. Needs pytest and anyio's plugin.
+"""
+
+import pytest
+
+_SUITES = (
+    "attachments",
+    "checkpoints",
+    "commits",
+    "durable",
+    "graphs",
+    "leases",
+    "sessions",
+    "turns",
+)
+
+# Asserts outside a test module are only explained by pytest if it is told before they are loaded.
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
+
+from .attachments import AttachmentConformance, ManifestConformance  # noqa: E402
+from .checkpoints import CheckpointConformance  # noqa: E402
+from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
+from .durable import DurableStorageConformance  # noqa: E402
+from .graphs import GraphConformance  # noqa: E402
+from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
+from .sessions import SessionConformance  # noqa: E402
+from .turns import AcceptanceConformance, SettlementConformance  # noqa: E402
+
+__all__ = [
+    "AcceptanceConformance",
+    "AttachmentConformance",
+    "CheckpointConformance",
+    "CommitConformance",
+    "CommitOrderConformance",
+    "DurableStorageConformance",
+    "GraphConformance",
+    "LeaseConformance",
+    "ManifestConformance",
+    "ReclaimConformance",
+    "SessionConformance",
+    "SettlementConformance",
+    "StorageConformance",
+]
+
+
+class StorageConformance(
+    SessionConformance,
+    GraphConformance,
+    CheckpointConformance,
+    CommitConformance,
+    CommitOrderConformance,
+    LeaseConformance,
+    ReclaimConformance,
+    AcceptanceConformance,
+    SettlementConformance,
+    AttachmentConformance,
+    ManifestConformance,
+):
+    """All cases that hold for any storage."""

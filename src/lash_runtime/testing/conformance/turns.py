@@ -1,0 +1,444 @@
+"""Turn rows: a turn is accepted together with its lane, and settled once."""
+
+from dataclasses import replace
+
+import anyio
+
+from ...model.canonical import canonical_hash
+from ...model.outcome import StopReason, stopped
+from ...ports.persistence import TurnPersistence
+from ...ports.session_state import FullGraph
+from ...ports.storage import Storage
+from ...ports.store_errors import (
+    HeadRevisionConflict,
+    SessionExecutionLeaseExpired,
+    StoreBackendError,
+    TurnContentConflict,
+)
+from ...ports.turn_ledger import (
+    LaneUnfinished,
+    TurnAcceptanceOutcome,
+    TurnAccepted,
+    TurnKnown,
+    TurnRefused,
+    TurnResultRecord,
+    TurnSettlement,
+    TurnState,
+)
+from ..clocks import ManualClock
+from ._case import StorageCase
+from ._raises import raised_by
+from ._samples import (
+    ALICE_AGAIN,
+    BOB,
+    TTL_MS,
+    a_chain,
+    a_commit,
+    a_stamp,
+    a_store,
+    accepted,
+    an_acceptance,
+    as_committed,
+    as_failed,
+    at_turn,
+    everything,
+    first,
+    hold,
+    spent,
+)
+from .graphs import a_read
+from .leases import a_dead_owner, a_living_owner, assert_busy
+
+
+def as_interrupted(turn_id: str = "t1") -> TurnSettlement:
+    return TurnSettlement(
+        turn_id=turn_id,
+        state=TurnState.INTERRUPTED,
+        result=TurnResultRecord(outcome=stopped(StopReason.INTERRUPTED)),
+    )
+
+
+async def a_committed_turn(store: TurnPersistence, turn_id: str = "t1", index: int = 1) -> None:
+    """A turn that ran to its end and gave the lane back."""
+    turn = await accepted(store, an_acceptance(turn_id))
+    fence = turn.lease.fence()
+    await store.commit_runtime_state(
+        a_commit(
+            fence,
+            graph=first(*a_chain("a", "b")),
+            checkpoint=at_turn(index),
+            usage_deltas=(spent("turn", "m", 3),),
+            turn_commit=a_stamp(turn_id),
+            turn_settlement=as_committed(turn_id),
+            release_session_execution_lease=fence,
+        )
+    )
+
+
+class AcceptanceConformance(StorageCase):
+    """Row and lane come together, or neither comes."""
+
+    async def test_an_accepted_turn_is_stored_and_holds_the_lane(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """The words of the user are durable, started, and under the lease that was answered."""
+        store = await a_store(storage)
+        acceptance = an_acceptance(text="Pack for Oslo \U0001f9ed")
+        turn = await accepted(store, acceptance)
+        row = turn.row
+        assert (row.session_id, row.turn_id, row.state) == ("s", "t1", TurnState.RUNNING)
+        assert (row.input, row.content_hash) == (acceptance.input, acceptance.content_hash)
+        assert (row.options, row.required_wiring) == (
+            acceptance.options,
+            acceptance.required_wiring,
+        )
+        assert (row.fencing_token, row.accepted_at_ms) == (
+            turn.lease.fencing_token,
+            clock.timestamp_ms(),
+        )
+        assert (row.turn_index, row.base_revision, row.settled_at_ms) == (1, None, None)
+        assert (turn.head, turn.command_leads) == (None, False)
+        assert await store.load_turn("s", "t1") == row
+        assert list(await store.list_unfinished_turns("s")) == [row]
+        await assert_busy(store, turn.lease)
+
+    async def test_acceptance_says_what_the_head_is(self, storage: Storage) -> None:
+        """The turn is numbered after the last that was committed, and bound to that head."""
+        store = await a_store(storage)
+        await a_committed_turn(store, "t1", index=4)
+        turn = await accepted(store, an_acceptance("t2"))
+        assert turn.head is not None
+        assert turn.head == await store.load_head_stamp()
+        assert (turn.row.turn_index, turn.row.base_revision) == (5, turn.head.head_revision)
+        assert turn.row.seq > 1
+
+    async def test_a_busy_lane_refuses_and_leaves_no_row(self, storage: Storage) -> None:
+        """Another owner and another incarnation are refused alike, and told who holds it."""
+        store = await a_store(storage)
+        lease = await hold(store)
+        for owner in (BOB, ALICE_AGAIN):
+            outcome = await store.accept_turn(an_acceptance(owner=owner))
+            assert outcome == TurnRefused(lease)
+        assert await store.load_turn("s", "t1") is None
+        assert list(await store.list_unfinished_turns("s")) == []
+        await assert_busy(store, lease)
+
+    async def test_a_holder_without_a_turn_is_accepted_under_its_own_lease(
+        self, storage: Storage
+    ) -> None:
+        """Acceptance enters again like any claim of the same incarnation."""
+        store = await a_store(storage)
+        lease = await hold(store)
+        turn = await accepted(store, an_acceptance())
+        assert turn.lease.fence() == lease.fence()
+
+    async def test_the_same_turn_again_is_known(self, storage: Storage) -> None:
+        """Whoever asks, and whoever holds the lane: the row is answered, nothing is written."""
+        store = await a_store(storage)
+        turn = await accepted(store, an_acceptance())
+        for owner in (turn.lease.owner, BOB):
+            assert await store.accept_turn(an_acceptance(owner=owner)) == TurnKnown(turn.row)
+        await assert_busy(store, turn.lease)
+        await store.release_session_execution_lease(turn.lease.fence())
+        assert await store.accept_turn(an_acceptance(owner=BOB)) == TurnKnown(turn.row)
+        taken = await hold(store, owner=BOB)
+        assert taken.fencing_token == turn.lease.fencing_token + 1
+
+    async def test_a_settled_turn_is_known_with_its_result(self, storage: Storage) -> None:
+        """A caller that comes back attaches to what happened instead of paying again."""
+        store = await a_store(storage)
+        await a_committed_turn(store)
+        outcome = await store.accept_turn(an_acceptance())
+        assert isinstance(outcome, TurnKnown)
+        assert (outcome.row.state, outcome.row.result) == (
+            TurnState.COMMITTED,
+            as_committed().result,
+        )
+        assert list(await store.list_unfinished_turns("s")) == []
+        await hold(store, owner=BOB)
+
+    async def test_a_turn_id_has_one_content(self, storage: Storage) -> None:
+        """Other words under a known id are a conflict, running or settled, and change nothing."""
+        store = await a_store(storage)
+        await a_committed_turn(store)
+        running = await accepted(store, an_acceptance("t2"))
+        before = await everything(store, "s", "t1", "t2")
+        for turn_id in ("t1", "t2"):
+            error = await raised_by(
+                store.accept_turn(an_acceptance(turn_id, "other words")), TurnContentConflict
+            )
+            assert (error.session_id, error.turn_id) == ("s", turn_id)
+        assert await everything(store, "s", "t1", "t2") == before
+        await assert_busy(store, running.lease)
+
+    async def test_unfinished_turns_are_handed_over_before_anything_is_accepted(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """The next holder gets lane and rows, closes them, and asks again."""
+        store = await a_store(storage)
+        left = await accepted(store, an_acceptance())
+        clock.advance(TTL_MS / 1000)
+        outcome = await store.accept_turn(an_acceptance("t2", owner=BOB))
+        assert isinstance(outcome, LaneUnfinished)
+        assert outcome.rows == (left.row,)
+        assert outcome.lease.owner == BOB
+        assert outcome.lease.fencing_token == left.lease.fencing_token + 1
+        assert outcome.head == await store.load_head_stamp()
+        assert await store.load_turn("s", "t2") is None
+        await assert_busy(store, outcome.lease, ALICE_AGAIN)
+        await store.settle_turn(outcome.lease.fence(), as_interrupted(), release=False)
+        turn = await accepted(store, an_acceptance("t2", owner=BOB))
+        assert turn.lease.fence() == outcome.lease.fence()
+        assert turn.row.seq > left.row.seq
+
+    async def test_a_holder_is_also_handed_what_it_left_itself(self, storage: Storage) -> None:
+        """A turn whose commit was lost on the way stands in front of the next one."""
+        store = await a_store(storage)
+        left = await accepted(store, an_acceptance())
+        outcome = await store.accept_turn(an_acceptance("t2"))
+        assert isinstance(outcome, LaneUnfinished)
+        assert outcome.rows == (left.row,)
+        assert outcome.lease.fence() == left.lease.fence()
+
+    async def test_an_observed_dead_holder_is_taken_over(self, storage: Storage) -> None:
+        """Acceptance takes the lane with the same proof that a reclaim needs."""
+        store = await a_store(storage)
+        claimant = a_living_owner()
+        lease = await hold(store, owner=a_dead_owner())
+        asked = an_acceptance(owner=claimant)
+        assert await store.accept_turn(asked) == TurnRefused(lease)
+        stale = replace(lease.fence(), fencing_token=lease.fencing_token + 1)
+        assert await store.accept_turn(replace(asked, observed_holder=stale)) == TurnRefused(lease)
+        turn = await accepted(store, replace(asked, observed_holder=lease.fence()))
+        assert turn.lease.fencing_token == lease.fencing_token + 1
+        assert turn.row.fencing_token == turn.lease.fencing_token
+
+    async def test_an_observed_living_holder_keeps_the_lane(self, storage: Storage) -> None:
+        """Observing somebody proves nothing by itself."""
+        store = await a_store(storage)
+        for owner in (a_living_owner("holder"), BOB):
+            lease = await hold(store, owner=owner)
+            outcome = await store.accept_turn(
+                an_acceptance(owner=a_living_owner(), observed_holder=lease.fence())
+            )
+            assert outcome == TurnRefused(lease)
+            await store.release_session_execution_lease(lease.fence())
+        assert await store.load_turn("s", "t1") is None
+
+    async def test_of_concurrent_turns_one_is_accepted(self, storage: Storage) -> None:
+        """Two owners never run on one session, however close they come."""
+        store = await a_store(storage)
+        outcomes: list[TurnAcceptanceOutcome] = []
+
+        async def ask(name: str) -> None:
+            owner = BOB.model_copy(update={"owner_id": name})
+            outcomes.append(await store.accept_turn(an_acceptance(f"turn-{name}", owner=owner)))
+
+        async with anyio.create_task_group() as callers:
+            for at in range(8):
+                callers.start_soon(ask, str(at))
+        assert sum(isinstance(outcome, TurnAccepted) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, TurnRefused) for outcome in outcomes) == 7
+        assert len(await store.list_unfinished_turns("s")) == 1
+
+    async def test_replacing_a_session_empties_it_in_the_same_step(self, storage: Storage) -> None:
+        """History and usage are gone; neither the revision nor the lane's counter is reused."""
+        store = await a_store(storage)
+        await a_committed_turn(store)
+        old = await store.load_head_stamp()
+        assert old is not None
+        turn = await accepted(store, an_acceptance("t2", replace_session=True))
+        assert turn.lease.fencing_token == 2
+        assert turn.row.turn_index == 1
+        assert turn.head == await store.load_head_stamp()
+        assert await store.load_node("a") is None
+        result = await store.commit_runtime_state(
+            a_commit(turn.lease.fence(), graph=first(*a_chain("z")))
+        )
+        assert result.head_revision > old.head_revision
+        read = await a_read(store)
+        assert [node.node_id for node in read.nodes] == ["z"]
+        assert read.token_ledger == ()
+
+    async def test_a_state_from_before_a_replacement_cannot_be_committed(
+        self, storage: Storage
+    ) -> None:
+        """Whoever read the old session finds that its revision is over."""
+        store = await a_store(storage)
+        await a_committed_turn(store)
+        old = await store.load_head_stamp()
+        assert old is not None
+        turn = await accepted(store, an_acceptance("t2", replace_session=True))
+        await raised_by(
+            store.commit_runtime_state(
+                a_commit(turn.lease.fence(), expected_head_revision=old.head_revision)
+            ),
+            HeadRevisionConflict,
+        )
+
+    async def test_replacing_discards_what_is_unfinished(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """A turn of the old session is over, and says so to whoever asks for it."""
+        store = await a_store(storage)
+        await accepted(store, an_acceptance())
+        clock.advance(TTL_MS / 1000)
+        turn = await accepted(store, an_acceptance("t2", owner=BOB, replace_session=True))
+        assert list(await store.list_unfinished_turns("s")) == [turn.row]
+        discarded = await store.load_turn("s", "t1")
+        assert discarded is not None
+        assert (discarded.state, discarded.input) == (TurnState.INTERRUPTED, None)
+
+    async def test_a_busy_lane_refuses_a_replacement_too(self, storage: Storage) -> None:
+        """Nothing of the session is touched under somebody else's feet."""
+        store = await a_store(storage)
+        await a_committed_turn(store)
+        running = await accepted(store, an_acceptance("t2"))
+        before = await everything(store, "s", "t1", "t2", "t3")
+        outcome = await store.accept_turn(an_acceptance("t3", owner=BOB, replace_session=True))
+        assert outcome == TurnRefused(running.lease)
+        assert await everything(store, "s", "t1", "t2", "t3") == before
+
+    async def test_a_known_turn_does_not_replace_its_session(self, storage: Storage) -> None:
+        """Asking again after an answer was lost must not throw away what the turn has done."""
+        store = await a_store(storage)
+        asked = an_acceptance(replace_session=True)
+        turn = await accepted(store, asked)
+        await store.commit_runtime_state(a_commit(turn.lease.fence()))
+        before = await everything(store, "s", "t1")
+        assert await store.accept_turn(asked) == TurnKnown(turn.row)
+        assert await everything(store, "s", "t1") == before
+
+
+class SettlementConformance(StorageCase):
+    """A row ends once, by whoever holds the lane, as the table of turn states allows."""
+
+    async def test_a_settled_row_keeps_its_hash_and_loses_its_input(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """What was said is in the history; the row only has to recognise a repetition."""
+        store = await a_store(storage)
+        turn = await accepted(store, an_acceptance())
+        clock.advance(2)
+        await store.settle_turn(turn.lease.fence(), as_failed(), release=False)
+        row = await store.load_turn("s", "t1")
+        assert row == replace(
+            turn.row,
+            state=TurnState.FAILED,
+            input=None,
+            settled_at_ms=clock.timestamp_ms(),
+            failure=as_failed().failure,
+        )
+        assert row.content_hash == canonical_hash(an_acceptance().input)
+        assert list(await store.list_unfinished_turns("s")) == []
+
+    async def test_settling_releases_the_lane_only_when_asked(self, storage: Storage) -> None:
+        """In the same transaction, so that no turn ends with its lane stuck."""
+        store = await a_store(storage)
+        turn = await accepted(store, an_acceptance())
+        await store.settle_turn(turn.lease.fence(), as_failed(), release=False)
+        await assert_busy(store, turn.lease)
+        second = await accepted(store, an_acceptance("t2"))
+        await store.settle_turn(second.lease.fence(), as_failed("t2"), release=True)
+        await hold(store, owner=BOB)
+
+    async def test_settling_needs_the_live_lease(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """A forged fence, and the true one after it lapsed or was taken over, settle nothing."""
+        store = await a_store(storage)
+        turn = await accepted(store, an_acceptance())
+        fence = turn.lease.fence()
+        forged = replace(fence, lease_token="forged")  # noqa: S106
+        await raised_by(
+            store.settle_turn(forged, as_failed(), release=True), SessionExecutionLeaseExpired
+        )
+        clock.advance(TTL_MS / 1000)
+        await raised_by(
+            store.settle_turn(fence, as_failed(), release=True), SessionExecutionLeaseExpired
+        )
+        taken = await hold(store, owner=BOB)
+        await raised_by(
+            store.settle_turn(fence, as_failed(), release=True), SessionExecutionLeaseExpired
+        )
+        assert await store.load_turn("s", "t1") == turn.row
+        await assert_busy(store, taken, ALICE_AGAIN)
+
+    async def test_a_settled_row_never_moves_again(self, storage: Storage) -> None:
+        """Settling it once more changes nothing, whatever it would become."""
+        store = await a_store(storage)
+        turn = await accepted(store, an_acceptance())
+        fence = turn.lease.fence()
+        await store.settle_turn(fence, as_failed(), release=False)
+        row = await store.load_turn("s", "t1")
+        for settlement in (as_failed(code="other"), as_interrupted(), as_committed()):
+            await store.settle_turn(fence, settlement, release=False)
+            assert await store.load_turn("s", "t1") == row
+
+    async def test_a_later_lease_can_only_close_a_turn_as_interrupted(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """Whether the turn was finished is known to the holder that started it, and to no other."""
+        store = await a_store(storage)
+        turn = await accepted(store, an_acceptance())
+        clock.advance(TTL_MS / 1000)
+        later = (await hold(store, owner=BOB)).fence()
+        for settlement in (as_committed(), as_failed()):
+            await raised_by(store.settle_turn(later, settlement, release=True), StoreBackendError)
+            await raised_by(
+                store.commit_runtime_state(a_commit(later, turn_settlement=settlement)),
+                StoreBackendError,
+            )
+        assert await store.load_turn("s", "t1") == turn.row
+        assert await store.load_session(FullGraph()) is None
+        await store.commit_runtime_state(
+            a_commit(later, turn_settlement=as_interrupted(), turn_commit=a_stamp())
+        )
+        row = await store.load_turn("s", "t1")
+        assert row is not None
+        assert (row.state, row.result) == (TurnState.INTERRUPTED, as_interrupted().result)
+
+    async def test_only_moves_of_the_table_are_made(self, storage: Storage) -> None:
+        """A running turn is neither settled as running nor as cancelled before it started."""
+        store = await a_store(storage)
+        turn = await accepted(store, an_acceptance())
+        for state in (
+            TurnState.ACCEPTED,
+            TurnState.RUNNING,
+            TurnState.WAITING,
+            TurnState.CANCELLED,
+        ):
+            settlement = TurnSettlement(turn_id="t1", state=state)
+            await raised_by(
+                store.settle_turn(turn.lease.fence(), settlement, release=True), StoreBackendError
+            )
+        assert await store.load_turn("s", "t1") == turn.row
+        await assert_busy(store, turn.lease)
+
+    async def test_a_turn_that_nobody_accepted_cannot_be_settled(self, storage: Storage) -> None:
+        """A settlement never makes a row, and a failed one keeps the lane."""
+        store = await a_store(storage)
+        lease = await hold(store)
+        await raised_by(
+            store.settle_turn(lease.fence(), as_failed("nobody"), release=True), StoreBackendError
+        )
+        assert await store.load_turn("s", "nobody") is None
+        await assert_busy(store, lease)
+
+    async def test_turns_are_numbered_in_the_order_of_acceptance(self, storage: Storage) -> None:
+        """The order of a lane is the order of its rows, whatever their ids are."""
+        store = await a_store(storage)
+        numbers = []
+        for turn_id in ("z", "m", "a"):
+            turn = await accepted(store, an_acceptance(turn_id))
+            numbers.append(turn.row.seq)
+            await store.settle_turn(turn.lease.fence(), as_failed(turn_id), release=True)
+        assert numbers == sorted(set(numbers))
+
+    async def test_a_turn_is_looked_up_by_session_and_id(self, storage: Storage) -> None:
+        """Unknown ids are `None`, and another session's turn is unknown."""
+        store = await a_store(storage)
+        await accepted(store, an_acceptance())
+        assert await store.load_turn("s", "never") is None
+        assert await store.load_turn("other", "t1") is None
+        assert list(await store.list_unfinished_turns("other")) == []
