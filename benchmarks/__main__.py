@@ -1,0 +1,62 @@
+"""Take every figure and print the table: `python -m benchmarks [NAME ...]`.
+
+With `--record FILE` the table is also written, with the machine it was taken on.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import imports, sessions, streaming, turns
+from .measure import Row, machine, note
+
+MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
+    "text-turn": turns.text_turn,
+    "history": turns.history,
+    "sequential-tools": turns.sequential_tools,
+    "parallel-tools": turns.parallel_tools,
+    "deltas": streaming.deltas_to_one_consumer,
+    "observers": streaming.thousand_observers,
+    "cold-open": sessions.cold_open,
+    "parked": sessions.parked_sessions,
+    "sessions-100": sessions.many_sessions(100),
+    "sessions-1000": sessions.many_sessions(1_000),
+    "disk": sessions.disk,
+    "import": imports.bare_import,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *MEASURES], metavar="NAME")
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    rows = [_measured(name) for name in arguments.names or MEASURES]
+    table = _table(rows)
+    print(table)
+    if arguments.record is not None:
+        stamp = datetime.now(UTC).date().isoformat()
+        arguments.record.write_text(f"# Figures of {stamp}\n\n{machine()}.\n\n{table}\n")
+
+
+def _measured(name: str) -> Row:
+    note(f"measuring {name} …")
+    with tempfile.TemporaryDirectory() as place:
+        return asyncio.run(MEASURES[name](Path(place)))
+
+
+def _table(rows: list[Row]) -> str:
+    lines = ["| Measure | Floor | Figure | To reach | |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row.measure} | {row.floor} | {row.figure} | {row.target} "
+        f"| {'yes' if row.reached else 'no'} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

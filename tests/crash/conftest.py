@@ -1,0 +1,33 @@
+"""Processes that are quick to start, for tests that kill many."""
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from typing import Any, Final
+
+import pytest
+
+REPORT_TIMEOUT_S: Final = 60
+"""How long a child may take to say something before the test gives up on it."""
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """A server that has the library loaded and forks a fresh process from it in milliseconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["crash.workload"])
+    return context
+
+
+def ask(processes: ForkServerContext, work: Callable[..., None], *args: object) -> Any:
+    """Run `work(*args, pipe)` in a process of its own and return the one thing it sends."""
+    ours, theirs = processes.Pipe()
+    child = processes.Process(target=work, args=(*args, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    with ours:
+        assert ours.poll(REPORT_TIMEOUT_S), f"{work.__name__} said nothing"
+        answer = ours.recv()
+    child.join()
+    assert child.exitcode == 0
+    return answer
