@@ -21,7 +21,13 @@ from ...kernel.resume_safety import resume_safe
 from ...kernel.turn_messages import opening_messages
 from ...model.llm import GenerationOptions, LlmToolSpec
 from ...model.nodes import ProtocolEvent
-from ...model.outcome import ExecutionSummary
+from ...model.outcome import (
+    AgentFrameSwitch,
+    ExecutionSummary,
+    StopReason,
+    TurnIssue,
+    stopped,
+)
 from ...model.policy import SessionPolicy
 from ...model.session_events import DoneEvent, ErrorEvent
 from ...model.turn_input import TurnInput
@@ -124,7 +130,7 @@ class TurnExecution:
         Raises `LeaseLost` when another owner has taken the session over, and `RuntimeFault`
         when the store refuses; the session's state is unchanged then.
         """
-        turn = self._assembler.assemble(self._messages)
+        turn = _without_frame_switch(self._assembler.assemble(self._messages))
         execution = ExecutionSummary(
             had_tool_calls=turn.has_tool_calls,
             started_at_ms=started_at_ms,
@@ -296,6 +302,20 @@ def _variant_problem(provider: ResolvedProvider, policy: SessionPolicy) -> Error
     except ValueError as error:
         return runtime_error_event(str(error), kind=LLM_PROVIDER, code="invalid_model_variant")
     return None
+
+
+def _without_frame_switch(turn: AssembledTurn) -> AssembledTurn:
+    """A turn that asks to go on in another agent frame ends here, and says why: a session has
+    one frame. What the turn did is kept."""
+    if not isinstance(turn.outcome, AgentFrameSwitch):
+        return turn
+    issue = TurnIssue(
+        kind="runtime",
+        code="agent_frame_unavailable",
+        message=f"The turn asked to go on in agent frame {turn.outcome.frame_id!r}, "
+        "but a session has one frame.",
+    )
+    return replace(turn, outcome=stopped(StopReason.RUNTIME_ERROR), errors=(*turn.errors, issue))
 
 
 async def _nothing_to_store() -> None:

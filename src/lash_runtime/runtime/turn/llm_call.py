@@ -164,12 +164,10 @@ class _StreamingCall:
         match pumped:
             case Err(error=error):
                 raise error
-            case Ok(value=LlmResponse() as response):
-                return await self._complete(response)
-            case Ok(value=LlmCallError() as failure):
-                return LlmCallOutcome(failure, text_streamed=self._streamed_prose)
-            case _:
-                assert_never(pumped)
+            case Ok(value=answer):
+                if isinstance(answer, LlmCallError):
+                    return LlmCallOutcome(answer, text_streamed=self._streamed_prose)
+                return await self._complete(answer)
 
     async def _ask_provider(self) -> None:
         try:
