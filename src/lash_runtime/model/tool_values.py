@@ -9,7 +9,7 @@ Unicode, objects that pydantic cannot serialise.
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -102,6 +102,8 @@ def model_return(call_id: str, name: str, output: ToolCallOutput) -> ModelToolRe
             parts = _stopped("[Tool execution failed]", failure.message, failure.raw)
         case ToolCancelled(payload=cancelled):
             parts = _stopped("[Tool execution cancelled]", cancelled.message, cancelled.raw)
+        case _:
+            assert_never(output.outcome)
     return ModelToolReturn(call_id=call_id, tool_name=name, parts=parts)
 
 

@@ -1,7 +1,7 @@
 """Tools: made from functions, collected in a catalog, checked before they are called."""
 
 from .catalog import ToolCatalog
-from .errors import ToolCatalogError, ToolError
+from .errors import ToolCatalogError, ToolDefinitionError, ToolError
 from .function_tool import FunctionTool, tool
 from .providers import FunctionToolProvider, StaticToolProvider, ToolExecutor
 from .results import ToolResult
@@ -12,6 +12,7 @@ __all__ = [
     "StaticToolProvider",
     "ToolCatalog",
     "ToolCatalogError",
+    "ToolDefinitionError",
     "ToolError",
     "ToolExecutor",
     "ToolResult",

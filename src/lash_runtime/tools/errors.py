@@ -1,7 +1,8 @@
 """The exceptions of tools.
 
-    ToolError          raised by a tool: the failure that the model is to see
-    ToolCatalogError   tools that cannot stand in one catalog
+ToolError            raised by a tool: the failure that the model is to see
+ToolDefinitionError  a function that cannot be offered as a tool
+ToolCatalogError     tools that cannot stand in one catalog
 """
 
 from ..model.tool_results import NoRetry, RetrySafe, ToolFailure, ToolFailureClass
@@ -43,7 +44,14 @@ class ToolError(Exception):
         )
 
 
-class ToolCatalogError(ValueError):
-    """Two tools claim one name or one id. Nothing was changed."""
+class ToolDefinitionError(TypeError):
+    """A function that no model could call; raised where it is decorated."""
 
-    code = "duplicate_tool"
+    code = "invalid_tool_definition"
+
+
+class ToolCatalogError(ValueError):
+    """Tools that cannot stand in one catalog: two of one name or id, or something that is no
+    tool. Nothing was changed."""
+
+    code = "invalid_tool_catalog"
