@@ -13,13 +13,12 @@ def take_delivery(
     turn: TurnContext, checkpoint: CheckpointKind, delivery: CheckpointDelivered
 ) -> None:
     """Put what a checkpoint delivered into the transcript: messages, then causes."""
-    stored = [_joining(turn, message) for message in delivery.messages if _may_join(message)]
-    turn.append_messages(stored)
+    stored = [_join(turn, message) for message in delivery.messages if _may_join(message)]
     if stored:
         turn.emit(InjectedMessagesEvent(tuple(stored), checkpoint))
     for message in delivery.transient_messages:
         if _may_join(message):
-            turn.append_messages((_as_transient(_joining(turn, message)),))
+            _join(turn, _as_transient(message))
     for cause in delivery.turn_causes:
         if not turn.has_message(cause.id):
             turn.append_messages((cause_message(cause),))
@@ -46,14 +45,16 @@ def _may_join(message: Message) -> bool:
     return message.role in (MessageRole.USER, MessageRole.SYSTEM)
 
 
-def _joining(turn: TurnContext, message: Message) -> Message:
-    """`message` with an id of this turn unless it has one of its own, and with fitting parts."""
+def _join(turn: TurnContext, message: Message) -> Message:
+    """Append `message` with its own id, or with one of this turn if that is blank or taken."""
     identity = message.id
     if not identity or turn.has_message(identity):
         identity = turn.message_id(f"checkpoint:{turn.checkpoint_messages}")
         turn.checkpoint_messages += 1
     parts = message.parts or (Part(id=part_id(identity, 0), kind=PartKind.TEXT),)
-    return message.model_copy(update={"id": identity, "parts": renumber_parts(identity, parts)})
+    joined = message.model_copy(update={"id": identity, "parts": renumber_parts(identity, parts)})
+    turn.append_messages((joined,))
+    return joined
 
 
 def _as_transient(message: Message) -> Message:
