@@ -26,7 +26,7 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize(("current", "following"), product(TurnState, TurnState))
+@pytest.mark.parametrize(("current", "following"), [*product(TurnState, TurnState)])
 def test_a_row_moves_where_the_diagram_leads_and_nowhere_else(
     current: TurnState, following: TurnState
 ) -> None:
@@ -43,7 +43,7 @@ def test_every_state_has_its_row_in_the_table() -> None:
     assert set(MOVES) == set(TurnState)
 
 
-@pytest.mark.parametrize("state", TurnState)
+@pytest.mark.parametrize("state", [*TurnState])
 def test_a_settled_state_is_one_that_nothing_follows(state: TurnState) -> None:
     """Settled, started and not yet started are told apart without overlap."""
     assert state.is_settled == (not MOVES[state])
@@ -52,7 +52,7 @@ def test_a_settled_state_is_one_that_nothing_follows(state: TurnState) -> None:
     assert [state.is_settled, state.is_started, state is TurnState.ACCEPTED].count(True) == 1
 
 
-@pytest.mark.parametrize("following", TurnState)
+@pytest.mark.parametrize("following", [*TurnState])
 def test_the_lease_a_turn_was_started_under_ends_it_as_it_ended(following: TurnState) -> None:
     """The runner knows how its turn went. A turn that never started has nothing to say."""
     started = {TurnState.COMMITTED, TurnState.FAILED, TurnState.INTERRUPTED}

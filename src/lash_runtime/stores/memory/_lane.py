@@ -60,7 +60,9 @@ class Lane:
             _proof(observed),
             now_ms=now_ms,
             is_dead=lambda: (
-                observed.session_id == self._session_id and proven_dead(observed.owner, owner)
+                self._lease is not None
+                and observed.session_id == self._session_id
+                and proven_dead(self._lease.owner, owner)
             ),
         )
         return self._apply(verdict, owner, now_ms=now_ms, ttl_ms=ttl_ms, token=token)

@@ -334,7 +334,7 @@ class CommitConformance(StorageCase):
         row = await store.load_turn("s", "t1")
         assert row is not None
         assert (row.state, row.result) == (TurnState.COMMITTED, settlement.result)
-        assert await store.list_unfinished_turns("s") == ()
+        assert list(await store.list_unfinished_turns("s")) == []
 
     async def test_a_refused_commit_does_not_settle_its_turn(self, storage: Storage) -> None:
         """The row stays as it was when the history was not written."""

@@ -288,6 +288,18 @@ class ReclaimConformance(StorageCase):
             )
             assert outcome == LeaseBusy(lease)
 
+    async def test_death_is_judged_by_what_the_holder_said_of_itself(
+        self, storage: Storage
+    ) -> None:
+        """Facts that a claimant brings along about the holder prove nothing."""
+        store = await a_store(storage)
+        lease = await hold(store, owner=a_living_owner("holder"))
+        slander = replace(lease.fence(), owner=a_dead_owner("holder"))
+        outcome = await store.reclaim_session_execution_lease(
+            "s", a_living_owner(), slander, TTL_MS
+        )
+        assert outcome == LeaseBusy(lease)
+
     async def test_what_is_not_proven_dead_is_waited_for(self, storage: Storage) -> None:
         """A living holder, and one that this process cannot see, keep the lane."""
         for at, (case, facts) in enumerate(NOT_PROVEN.items()):
