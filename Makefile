@@ -21,7 +21,8 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint wire bench format clean
+.PHONY: help demo test wire bench format clean
+.PHONY: lint lint-rules lint-format lint-types lint-imports
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,10 +40,15 @@ demo: $(STAMPS)/base $(DEMO_NEEDS)
 test: $(STAMPS)/test.group
 	$(PY) -m pytest -m "not wire" $(ARGS)
 
-lint: $(STAMPS)/lint.group
+# Parts of their own, so that `make --keep-going lint` reports all that is wrong.
+lint: lint-rules lint-format lint-types lint-imports
+lint-rules: $(STAMPS)/lint.group
 	$(PY) -m ruff check .
+lint-format: $(STAMPS)/lint.group
 	$(PY) -m ruff format --check .
+lint-types: $(STAMPS)/lint.group
 	$(PY) -m mypy
+lint-imports: $(STAMPS)/lint.group
 	$(VENV)/bin/lint-imports
 
 # A missing package would only skip these tests, so its import comes first and fails loudly.
