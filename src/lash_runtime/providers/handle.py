@@ -68,9 +68,12 @@ class ProviderHandle:
     def with_time(self, clock: Clock, ids: IdSource) -> Self:
         """As `with_clock`, drawing jitter from `ids` as well."""
         handle = copy.copy(self)
-        handle._clock, handle._ids = clock, ids
-        handle._limiter.use_clock(clock)
+        handle._use_time(clock, ids)  # noqa: SLF001 - a copy of this very object
         return handle
+
+    def _use_time(self, clock: Clock, ids: IdSource) -> None:
+        self._clock, self._ids = clock, ids
+        self._limiter.use_clock(clock)
 
     @property
     def kind(self) -> str:
