@@ -166,7 +166,7 @@ class StreamAccumulator:
         """Begin a new item. Its deltas may have come already, and then they were taken for
         more of the item before it."""
         last = self._last
-        if isinstance(last, _GrowingText) and last.settled:
+        if isinstance(last, _GrowingText):
             last.give_up(text)
         part = _GrowingText("", meta)
         part.settle(text)
