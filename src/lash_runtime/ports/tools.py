@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..model._value import Value, omitted_when_none
 from ..model.messages import ProviderReplayMeta
-from ..model.tool_results import ToolCallOutput
+from ..model.tool_results import CompletedToolCall, PendingToolCall, ToolCallOutput
 from ..model.tools import ToolContract, ToolId, ToolManifest
 from .cancel import CancelToken
 
@@ -22,14 +22,28 @@ class PreparedToolCall(Value):
     prepared_payload: Any = omitted_when_none()
 
 
+class ToolDispatch(Protocol):
+    """Lets a running tool call other tools of its session."""
+
+    async def batch(self, calls: Sequence[PendingToolCall]) -> tuple[CompletedToolCall, ...]:
+        """Run `calls` as the model's own are run, visible as children of this call.
+
+        Results come in the order of `calls`, one for each; a call that fails says so in its
+        result. Call ids have to be unique within the turn: derive them from this call's id.
+        Stops with this call: when the turn is cancelled, what has not finished is cancelled.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
     """What a running tool may know and use.
 
     `idempotency_key` is the same for every attempt of this call, also after a crash: pass it to
     outside services that recognise repeats. `attempt_number` counts from 1.
-    `cancellation_token` fires when the turn is cancelled; a tool that returns within 50 ms of
-    that keeps its result.
+    `cancellation_token` fires when the turn is cancelled or the attempt's time is up; a tool that
+    returns within 50 ms of a cancel keeps its result. `dispatch` calls other tools; it is `None`
+    where that cannot be done: outside a turn, and where an engine records the attempt whole.
     """
 
     session_id: str
@@ -42,6 +56,7 @@ class ToolContext:
     attempt_number: int = 1
     max_attempts: int = 1
     cancellation_token: CancelToken = field(default_factory=CancelToken, repr=False)
+    dispatch: ToolDispatch | None = field(default=None, repr=False)
 
     @property
     def idempotency_key(self) -> str:

@@ -1,5 +1,6 @@
 """Tools: made from functions, collected in a catalog, checked before they are called."""
 
+from .batch import batch_tool
 from .catalog import ToolCatalog
 from .errors import ToolCatalogError, ToolDefinitionError, ToolError
 from .function_tool import FunctionTool, tool
@@ -16,5 +17,6 @@ __all__ = [
     "ToolError",
     "ToolExecutor",
     "ToolResult",
+    "batch_tool",
     "tool",
 ]

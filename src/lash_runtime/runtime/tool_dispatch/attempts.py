@@ -1,0 +1,127 @@
+"""All attempts of one call: each an effect of its own, with the waits between them.
+
+What the controller itself gets wrong becomes a failure of the call. A suspension by an engine is
+no exception and passes through.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...model.causes import CausalRef
+from ...model.tool_results import ToolCallOutput
+from ...ports.cancel import CancelToken
+from ...ports.clock import Clock
+from ...ports.effects import (
+    EffectControllerError,
+    LocalEffectExecutor,
+    RuntimeEffectCommand,
+    RuntimeEffectController,
+    RuntimeEffectEnvelope,
+    RuntimeEffectOutcome,
+    RuntimeInvocation,
+    RuntimeScope,
+    SleepCommand,
+    SleepOutcome,
+    ToolAttemptCommand,
+    ToolAttemptOutcome,
+    ToolCallDone,
+)
+from ...tools.results import exception_text
+from ...tools.retry import attempts_allowed, delay_before_retry_ms, exhausted, wants_retry
+from .executors import CANCELLED_MESSAGE, SleepExecutor
+from .preparation import ReadyCall, runtime_failure
+
+MakeAttempt = Callable[[int, int, str], LocalEffectExecutor]
+"""An executor for one attempt: its number, how many there may be, its replay key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAttempts:
+    """Makes a call until it has its result."""
+
+    call: ReadyCall
+    call_key: str
+    scope: RuntimeScope
+    caused_by: CausalRef
+    controller: RuntimeEffectController
+    make_attempt: MakeAttempt
+    token: CancelToken
+    clock: Clock
+
+    async def run(self) -> ToolCallDone:
+        """The last attempt's output, with the time of all attempts and waits together.
+
+        The time is summed up from what each effect reports, so a replay reports the same.
+        """
+        try:
+            return await self._run()
+        except Exception as error:
+            return _failed("tool_retry_loop_failed", exception_text(error))
+
+    async def _run(self) -> ToolCallDone:
+        policy = self.call.tool.manifest.retry_policy
+        allowed = attempts_allowed(policy)
+        attempt, spent_ms = 1, 0
+        while not self.token.is_cancelled:
+            try:
+                done = await self._attempt(attempt, allowed)
+            except EffectControllerError as error:
+                return _failed("tool_attempt_failed", error.message)
+            spent_ms += done.duration_ms
+            if allowed == 1 or not wants_retry(done.output):
+                return ToolCallDone(done.output, spent_ms)
+            if attempt == allowed:
+                return ToolCallDone(exhausted(done.output, allowed), spent_ms)
+            if delay_ms := delay_before_retry_ms(policy, done.output, attempt):
+                try:
+                    await self._sleep(attempt, delay_ms)
+                except EffectControllerError as error:
+                    if self.token.is_cancelled:
+                        break
+                    return _failed("tool_retry_sleep_failed", error.message)
+                spent_ms += delay_ms
+            attempt += 1
+        return ToolCallDone(ToolCallOutput.cancelled(CANCELLED_MESSAGE), 0)
+
+    async def _attempt(self, attempt: int, allowed: int) -> ToolCallDone:
+        suffix = f"attempt:{attempt}"
+        command = ToolAttemptCommand(self.call.prepared, attempt, allowed)
+        executor = self.make_attempt(attempt, allowed, f"{self.call_key}:{suffix}")
+        outcome = await self._execute(suffix, command, executor)
+        if not isinstance(outcome, ToolAttemptOutcome):
+            raise _wrong_outcome(command, outcome)
+        return outcome.done
+
+    async def _sleep(self, attempt: int, delay_ms: int) -> None:
+        suffix = f"{self.call.prepared.tool_name}:attempt:{attempt}:sleep"
+        command = SleepCommand(delay_ms)
+        outcome = await self._execute(suffix, command, SleepExecutor(self.token, self.clock))
+        if not isinstance(outcome, SleepOutcome):
+            raise _wrong_outcome(command, outcome)
+
+    async def _execute(
+        self, suffix: str, command: RuntimeEffectCommand, executor: LocalEffectExecutor
+    ) -> RuntimeEffectOutcome:
+        invocation = RuntimeInvocation(
+            scope=self.scope,
+            effect_id=f"{self.call.prepared.call_id}:{suffix}",
+            kind=command.type,
+            replay_key=f"{self.call_key}:{suffix}",
+            caused_by=self.caused_by,
+        )
+        return await self.controller.execute_effect(
+            RuntimeEffectEnvelope(invocation, command), executor
+        )
+
+
+def _failed(code: str, message: str) -> ToolCallDone:
+    return ToolCallDone(ToolCallOutput.failure(runtime_failure(code, message)), 0)
+
+
+def _wrong_outcome(
+    command: RuntimeEffectCommand, outcome: RuntimeEffectOutcome
+) -> EffectControllerError:
+    return EffectControllerError(
+        "runtime_effect_wrong_outcome",
+        f"{command.type.value} was answered with {type(outcome).__name__}",
+    )

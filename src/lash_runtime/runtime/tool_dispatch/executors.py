@@ -1,0 +1,182 @@
+"""The local executors of a tool call: one attempt of the tool, and the wait between two.
+
+The tool runs in a task of its own. Whatever it does there, an exception or a cancellation that
+nobody asked for, ends this attempt and nothing else. When the turn is cancelled the tool has
+`CANCEL_GRACE_S` to return by itself; then its task is cancelled and awaited. A tool that
+shields itself from that, or blocks the event loop, delays the turn: it is never left running.
+"""
+
+from dataclasses import replace
+from typing import Final, assert_never
+
+import anyio
+
+from ...model.tool_results import (
+    RetrySafe,
+    ToolCallOutput,
+    ToolFailure,
+    ToolFailureClass,
+    ToolFailureSource,
+    ToolSuccess,
+)
+from ...model.tool_values import ToolValueError, check_tool_value
+from ...model.tools import ToolManifest
+from ...ports.cancel import CancelToken
+from ...ports.clock import Clock
+from ...ports.effects import (
+    EffectControllerError,
+    RuntimeEffectEnvelope,
+    RuntimeEffectOutcome,
+    SleepCommand,
+    SleepOutcome,
+    ToolAttemptCommand,
+    ToolAttemptOutcome,
+    ToolCallDone,
+)
+from ...ports.tools import PreparedToolCall, ToolContext
+from ...tools.catalog import CatalogTool
+from ...tools.results import adapt_result, failure_of_exception, unserialisable
+from ...tools.retry import is_repeatable
+from ..verdict import Err, Ok, capture
+from .nested import NestedToolCalls
+
+CANCEL_GRACE_S: Final = 0.05
+CANCELLED_MESSAGE: Final = "tool call cancelled"
+
+SLEEP_CANCELLED: Final = "runtime_effect_sleep_cancelled"
+
+
+class ToolAttemptExecutor:
+    """Runs one attempt of one tool; single use."""
+
+    def __init__(
+        self,
+        tool: CatalogTool,
+        context: ToolContext,
+        *,
+        nested: NestedToolCalls | None,
+        clock: Clock,
+    ) -> None:
+        """`nested` is what the context's `dispatch` leads to."""
+        self._tool = tool
+        self._context = context
+        self._nested = nested
+        self._clock = clock
+        self._verdict: Ok[ToolCallOutput] | Err | None = None
+        self._expired = False
+
+    async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        command = envelope.command
+        if not isinstance(command, ToolAttemptCommand):
+            raise mismatch(envelope, "a tool's attempt")
+        started = self._clock.now()
+        await self._attempt(command.call)
+        duration_ms = round((self._clock.now() - started) * 1000)
+        output = self._output()
+        if output is None:
+            return ToolAttemptOutcome(ToolCallDone(ToolCallOutput.cancelled(CANCELLED_MESSAGE), 0))
+        return ToolAttemptOutcome(ToolCallDone(output, duration_ms))
+
+    def _output(self) -> ToolCallOutput | None:
+        """What came of the attempt; `None` when it was cut off."""
+        manifest = self._tool.manifest
+        match self._verdict:
+            case Ok(value=value):
+                return _checked(value)
+            case Err(error=error):
+                repeatable = is_repeatable(manifest.retry_policy)
+                return ToolCallOutput.failure(failure_of_exception(error, repeatable=repeatable))
+            case None:
+                return ToolCallOutput.failure(_timed_out(manifest)) if self._expired else None
+            case _:
+                assert_never(self._verdict)
+
+    async def _attempt(self, call: PreparedToolCall) -> None:
+        token = self._context.cancellation_token
+        timeout_ms = self._tool.manifest.timeout_ms
+        context = self._context
+        if timeout_ms is not None:
+            context = replace(context, cancellation_token=token.child())
+        async with anyio.create_task_group() as attempt:
+            attempt.start_soon(self._run, call, context, attempt.cancel_scope)
+            attempt.start_soon(self._cut_off, token, attempt.cancel_scope)
+            if timeout_ms is not None:
+                attempt.start_soon(
+                    self._expire, timeout_ms, context.cancellation_token, attempt.cancel_scope
+                )
+
+    async def _run(
+        self, call: PreparedToolCall, context: ToolContext, attempt: anyio.CancelScope
+    ) -> None:
+        self._verdict = await capture(lambda: self._tool.provider.execute(call, context))
+        attempt.cancel()
+
+    async def _cut_off(self, token: CancelToken, attempt: anyio.CancelScope) -> None:
+        await token.wait()
+        await self._clock.sleep(CANCEL_GRACE_S)
+        if self._nested is not None:
+            # Its children are being cut off by the same cancel, and report that first.
+            await self._nested.settled()
+        attempt.cancel()
+
+    async def _expire(
+        self, timeout_ms: int, token: CancelToken, attempt: anyio.CancelScope
+    ) -> None:
+        await self._clock.sleep(timeout_ms / 1000)
+        self._expired = True
+        token.cancel("tool_timeout")
+        attempt.cancel()
+
+
+class SleepExecutor:
+    """Waits between two attempts; ends early when the turn is cancelled."""
+
+    def __init__(self, token: CancelToken, clock: Clock) -> None:
+        self._token = token
+        self._clock = clock
+
+    async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        command = envelope.command
+        if not isinstance(command, SleepCommand):
+            raise mismatch(envelope, "a sleep")
+        async with anyio.create_task_group() as sleep:
+            sleep.start_soon(self._wake, sleep.cancel_scope)
+            await self._clock.sleep(command.duration_ms / 1000)
+            sleep.cancel_scope.cancel()
+        if self._token.is_cancelled:
+            raise EffectControllerError(SLEEP_CANCELLED, "the turn was cancelled meanwhile")
+        return SleepOutcome()
+
+    async def _wake(self, sleep: anyio.CancelScope) -> None:
+        await self._token.wait()
+        sleep.cancel()
+
+
+def mismatch(envelope: RuntimeEffectEnvelope, what: str) -> EffectControllerError:
+    return EffectControllerError(
+        "runtime_effect_local_executor_mismatch",
+        f"{envelope.command.type.value} cannot be run as {what}",
+    )
+
+
+def _checked(value: object) -> ToolCallOutput:
+    """What the provider returned, once it is certain that it can be stored."""
+    output = adapt_result(value)
+    if isinstance(output.outcome, ToolSuccess):
+        try:
+            check_tool_value(output.outcome.payload)
+        except ToolValueError as error:
+            return unserialisable(error)
+    return output
+
+
+def _timed_out(manifest: ToolManifest) -> ToolFailure:
+    failure = ToolFailure(
+        class_=ToolFailureClass.TIMEOUT,
+        code="tool_timeout",
+        message=f"The tool was stopped after {manifest.timeout_ms} ms",
+        source=ToolFailureSource.RUNTIME,
+    )
+    if is_repeatable(manifest.retry_policy):
+        return failure.model_copy(update={"retry": RetrySafe()})
+    return failure
