@@ -1,0 +1,85 @@
+"""How connections to one database are opened.
+
+The file is only ever touched through SQLite: closing any other descriptor of it would drop the
+locks that this process holds. That a file is not a database is therefore SQLite's to say.
+"""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from . import _schema
+
+MEMORY: Final = ":memory:"
+
+Synchronous = Literal["full", "normal"]
+
+_CACHE_KIB: Final = 2048
+_WAL_KEPT_BYTES: Final = 4 * 1024 * 1024
+_RETRY_FIRST_S: Final = 0.001
+_RETRY_LAST_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSettings:
+    """`path` is absolute, or `:memory:`."""
+
+    path: str
+    synchronous: Synchronous
+    busy_timeout_ms: int
+
+    @property
+    def in_memory(self) -> bool:
+        return self.path == MEMORY
+
+
+def open_writer(settings: ConnectionSettings) -> sqlite3.Connection:
+    """The connection that writes; makes the tables of a new database."""
+    db = _connect(settings)
+    try:
+        current = _schema.is_current(db, settings.path)
+        if not settings.in_memory:
+            _enter_wal(db, settings.busy_timeout_ms)
+            db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        if not current:
+            _schema.create(db, settings.path)
+    except Exception:
+        db.close()
+        raise
+    return db
+
+
+def open_reader(settings: ConnectionSettings) -> sqlite3.Connection:
+    """A connection that cannot write. Opened after the writer, so that the tables are there."""
+    db = _connect(settings)
+    db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def _connect(settings: ConnectionSettings) -> sqlite3.Connection:
+    db = sqlite3.connect(settings.path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute(f"PRAGMA busy_timeout = {settings.busy_timeout_ms}")
+        db.execute(f"PRAGMA synchronous = {settings.synchronous}")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    except Exception:
+        db.close()
+        raise
+    return db
+
+
+def _enter_wal(db: sqlite3.Connection, budget_ms: int) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for a lock here, so we do."""
+    deadline = time.monotonic() + budget_ms / 1000
+    pause = _RETRY_FIRST_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, _RETRY_LAST_S)
+        else:
+            return

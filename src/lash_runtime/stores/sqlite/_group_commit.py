@@ -1,0 +1,158 @@
+"""Many waiting writes, one transaction.
+
+Rule 1: a body is a pure function of the connection. It may be run again in a new transaction,
+and nothing that it did before counts.
+Rule 2: no answer leaves before the COMMIT that holds it.
+Rule 3: in a group each body has a savepoint of its own, so one that raises is undone alone.
+Rule 4: an error may end the whole transaction (a full disk, a failing one). Then the body that
+met it gets the error, and the others are run again, one transaction each.
+Rule 5: nobody waits for company. A group is what has gathered while the thread was busy.
+"""
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Generic, TypeVar, cast
+
+from ...ports.store_errors import StoreBackendError
+from ._failures import store_error
+from ._thread import DatabaseThread
+
+T = TypeVar("T")
+
+MAX_GROUP_BODIES: Final = 128
+MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
+"""A group takes no further body once those it has are larger than this."""
+
+
+class _Job(Generic[T]):
+    """A body that waits, and how it ended. The thread takes it, or its caller withdraws it."""
+
+    __slots__ = ("_gate", "_taken", "body", "error", "result", "settled", "size")
+
+    def __init__(self, body: Callable[[sqlite3.Connection], T], size: int) -> None:
+        self.body = body
+        self.size = size
+        self.result: T | None = None
+        self.error: Exception | None = None
+        self.settled = False
+        self._gate = threading.Lock()
+        self._taken = False
+
+    def take(self) -> bool:
+        """Whether the body is to be run: it is, again and again, once it was taken."""
+        self._taken = self._taken or self._gate.acquire(blocking=False)
+        return self._taken
+
+    def withdraw(self) -> None:
+        """Forget a body that has not begun; one that has is not stopped."""
+        self._gate.acquire(blocking=False)
+
+    def settle(self, error: Exception | None) -> None:
+        self.error = error
+        self.settled = True
+
+    def answer(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.result)
+
+
+class GroupCommit:
+    """The writes of one connection. All methods but `submit` run on its thread."""
+
+    __slots__ = ("_thread", "_waiting")
+
+    def __init__(self, thread: DatabaseThread) -> None:
+        self._thread = thread
+        self._waiting: deque[_Job[object]] = deque()
+
+    async def submit(self, body: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
+        """The result of `body` once it is committed. `size` is roughly what it writes, in bytes.
+
+        Raises what the body raised, or the `StoreError` of a transaction that failed.
+        Cancellation: a body that has not begun is dropped; one that has is carried through.
+        """
+        job = _Job(body, size)
+        self._waiting.append(cast("_Job[object]", job))
+        try:
+            return await self._thread.run(partial(self._answer, job))
+        finally:
+            job.withdraw()
+
+    def _answer(self, job: _Job[T], db: sqlite3.Connection) -> T:
+        # Jobs are in line in the order of these calls, so one that is not settled leads the line.
+        if not job.settled:
+            for alone in self._transact(db, self._next_group()):
+                self._transact(db, [alone])
+        return job.answer()
+
+    def _next_group(self) -> list[_Job[object]]:
+        group: list[_Job[object]] = []
+        size = 0
+        while self._waiting and len(group) < MAX_GROUP_BODIES and size <= MAX_GROUP_BYTES:
+            job = self._waiting.popleft()
+            size += job.size
+            group.append(job)
+        return group
+
+    def _transact(self, db: sqlite3.Connection, group: list[_Job[object]]) -> list[_Job[object]]:
+        """Run `group` in one transaction; returns the bodies to be run again, one by one."""
+        taken: list[_Job[object]] = []
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            for job in group:
+                if not job.take():
+                    continue
+                taken.append(job)
+                _attempt(db, job, alone=len(group) == 1)
+                if not db.in_transaction:
+                    return _others(group, job)
+            self._finish(db, taken)
+        except sqlite3.Error as error:
+            for job in group:
+                job.settle(store_error(error))
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        return []
+
+    def _finish(self, db: sqlite3.Connection, taken: list[_Job[object]]) -> None:
+        written = [job for job in taken if job.error is None]
+        if not written:
+            db.execute("ROLLBACK")
+        else:
+            try:
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                failure = StoreBackendError(f"the commit itself failed: {store_error(error)}")
+                failure.__cause__ = error
+                for job in written:
+                    job.error = failure
+        for job in taken:
+            job.settle(job.error)
+
+
+def _attempt(db: sqlite3.Connection, job: _Job[object], *, alone: bool) -> None:
+    """Run one body. A transaction that is over afterwards was ended by it."""
+    if not alone:
+        db.execute("SAVEPOINT body")
+    job.error = None
+    try:
+        job.result = job.body(db)
+    except sqlite3.Error as error:
+        job.error = store_error(error)
+    except Exception as error:
+        job.error = error
+    if alone or not db.in_transaction:
+        return
+    if job.error is not None:
+        db.execute("ROLLBACK TO body")
+    db.execute("RELEASE body")
+
+
+def _others(group: list[_Job[object]], culprit: _Job[object]) -> list[_Job[object]]:
+    culprit.settle(culprit.error or StoreBackendError("the write ended its own transaction"))
+    return [job for job in group if job is not culprit]

@@ -1,0 +1,132 @@
+"""The nodes of each session's graph. A node never changes once it is stored."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pydantic import ValidationError
+
+from ...model.nodes import NODE_LIST, SessionNodeRecord
+from ...ports.store_errors import StoreBackendError
+from ._records import decode, undecodable
+
+INSERT: Final = """
+    INSERT INTO graph_nodes (session_id, node_id, parent_node_id, node_json)
+    VALUES (?, ?, ?, ?)
+        ON CONFLICT (session_id, node_id) DO NOTHING
+"""
+STORED: Final = """
+    SELECT node_json
+      FROM graph_nodes
+     WHERE session_id = ? AND node_id = ?
+"""
+REVIVE: Final = """
+    UPDATE graph_nodes SET tombstoned = 0
+     WHERE session_id = ? AND node_id = ? AND tombstoned = 1
+"""
+LOAD: Final = """
+    SELECT node_json
+      FROM graph_nodes
+     WHERE session_id = ? AND node_id = ? AND tombstoned = 0
+"""
+LOAD_ALL: Final = """
+    SELECT node_json
+      FROM graph_nodes
+     WHERE session_id = ? AND tombstoned = 0
+     ORDER BY seq
+"""
+# The depth ends a walk that a cycle of parents would never let end.
+LOAD_PATH: Final = """
+    WITH RECURSIVE path (depth, parent_node_id, seq) AS (
+        SELECT 0, parent_node_id, seq
+          FROM graph_nodes
+         WHERE session_id = :session_id AND node_id = :leaf_node_id AND tombstoned = 0
+        UNION ALL
+        SELECT path.depth + 1, node.parent_node_id, node.seq
+          FROM path
+          JOIN graph_nodes AS node
+            ON node.session_id = :session_id AND node.node_id = path.parent_node_id
+         WHERE node.tombstoned = 0 AND path.depth < :limit
+    )
+    SELECT node.node_json
+      FROM path
+      JOIN graph_nodes AS node ON node.seq = path.seq
+     ORDER BY path.depth DESC
+"""
+COUNT: Final = "SELECT count(*) FROM graph_nodes WHERE session_id = ?"
+DELETE_ALL: Final = "DELETE FROM graph_nodes WHERE session_id = ?"
+
+DECODED_AT_ONCE: Final = 256
+"""Nodes decoded in one call. The event loop gets no time while a call runs."""
+
+
+def append(db: sqlite3.Connection, session_id: str, nodes: Iterable[SessionNodeRecord]) -> None:
+    """Add `nodes` in order. One that is there with equal content is left, or revived.
+
+    Raises `StoreBackendError` when it is there with other content.
+    """
+    for node in nodes:
+        text = node.model_dump_json()
+        added = db.execute(INSERT, (session_id, node.node_id, node.parent_node_id, text))
+        if added.rowcount == 0:
+            _keep(db, session_id, node.node_id, text)
+
+
+def replace_all(
+    db: sqlite3.Connection, session_id: str, nodes: Iterable[SessionNodeRecord]
+) -> None:
+    delete_all(db, session_id)
+    append(db, session_id, nodes)
+
+
+def delete_all(db: sqlite3.Connection, session_id: str) -> None:
+    db.execute(DELETE_ALL, (session_id,))
+
+
+def load(db: sqlite3.Connection, session_id: str, node_id: str) -> SessionNodeRecord | None:
+    row = db.execute(LOAD, (session_id, node_id)).fetchone()
+    return None if row is None else decode(SessionNodeRecord, row[0], kind="node")
+
+
+def load_all(db: sqlite3.Connection, session_id: str) -> tuple[SessionNodeRecord, ...]:
+    """Every live node, in storage order."""
+    return _decoded(db.execute(LOAD_ALL, (session_id,)).fetchall())
+
+
+def load_path(
+    db: sqlite3.Connection, session_id: str, leaf_node_id: str | None
+) -> tuple[SessionNodeRecord, ...]:
+    """The leaf and its ancestors, root first; nothing when there is no such leaf."""
+    if leaf_node_id is None:
+        return ()
+    asked = {"session_id": session_id, "leaf_node_id": leaf_node_id}
+    stored: int = db.execute(COUNT, (session_id,)).fetchone()[0]
+    rows = db.execute(LOAD_PATH, asked | {"limit": stored}).fetchall()
+    if len(rows) > stored:
+        raise StoreBackendError(
+            f"the nodes of session {session_id!r} above {leaf_node_id!r} form a cycle"
+        )
+    return _decoded(rows)
+
+
+def _keep(db: sqlite3.Connection, session_id: str, node_id: str, text: str) -> None:
+    stored = db.execute(STORED, (session_id, node_id)).fetchone()[0]
+    # The text of equal nodes can differ in the order of keys inside opaque payloads.
+    if stored != text and json.loads(stored) != json.loads(text):
+        raise StoreBackendError(
+            f"node {node_id!r} of session {session_id!r} exists with other content: "
+            "a node never changes once it is stored"
+        )
+    db.execute(REVIVE, (session_id, node_id))
+
+
+def _decoded(rows: Sequence[tuple[str]]) -> tuple[SessionNodeRecord, ...]:
+    nodes: list[SessionNodeRecord] = []
+    for first in range(0, len(rows), DECODED_AT_ONCE):
+        batch = rows[first : first + DECODED_AT_ONCE]
+        try:
+            nodes.extend(NODE_LIST.validate_json(f"[{','.join(row[0] for row in batch)}]"))
+        except ValidationError as error:
+            raise undecodable("node", error) from error
+    return tuple(nodes)

@@ -1,0 +1,58 @@
+"""Stored JSON, back as values. What cannot be read is an error, never silently left out."""
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ...ports.store_errors import RecordSchemaVersionError, StoreBackendError
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+
+def decode(record: type[M], text: str | bytes, *, kind: str) -> M:
+    """The value of a stored `kind`. Raises `StoreBackendError` when it cannot be read."""
+    try:
+        return record.model_validate_json(text)
+    except ValidationError as error:
+        raise undecodable(kind, error) from error
+
+
+def decode_as(adapter: TypeAdapter[T], text: str | bytes, *, kind: str) -> T:
+    """The same for what is described by a type adapter."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise undecodable(kind, error) from error
+
+
+def decode_versioned(record: type[M], text: str, *, kind: str, version: int) -> M:
+    """The same for a record that carries its version: another one is named as such."""
+    try:
+        value = record.model_validate_json(text)
+    except ValidationError as error:
+        actual = _version_of(text)
+        if actual != version:
+            raise RecordSchemaVersionError(
+                record_kind=kind, actual=actual, expected=version
+            ) from error
+        raise undecodable(kind, error) from error
+    actual = getattr(value, "schema_version", None)
+    if actual != version or "schema_version" not in value.model_fields_set:
+        raise RecordSchemaVersionError(record_kind=kind, actual=_version_of(text), expected=version)
+    return value
+
+
+def undecodable(kind: str, error: ValidationError) -> StoreBackendError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(step) for step in first["loc"]) or "its whole"
+    return StoreBackendError(f"a stored {kind} cannot be read: {place}: {first['msg']}")
+
+
+def _version_of(text: str) -> Any:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    return document.get("schema_version") if isinstance(document, dict) else None

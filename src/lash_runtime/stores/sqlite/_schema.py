@@ -1,0 +1,218 @@
+"""The tables, and the check that a database is one of ours.
+
+Every table of a session has `session_id` in its key, so that one file holds all sessions. Rows
+that may be large sit in tables with a rowid: a table without one pushes them into whole pages
+of overflow.
+
+Rule: the version is read under the write lock before anything is created, so any number of
+first openers may come at once. A database of an unknown version is never changed.
+"""
+
+import sqlite3
+from typing import Final
+
+from ...ports.store_errors import StoreSchemaUnsupported
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x4C617368
+"""Marks a file as a database of this library, as SQLite's `application_id`."""
+
+TABLES: Final = (
+    """
+    CREATE TABLE session_meta (
+        session_id TEXT PRIMARY KEY NOT NULL,
+        meta_json  TEXT NOT NULL
+    )""",
+    """
+    CREATE TABLE session_heads (
+        session_id     TEXT PRIMARY KEY NOT NULL,
+        head_revision  INTEGER NOT NULL,
+        leaf_node_id   TEXT,
+        checkpoint_ref TEXT,
+        turn_index     INTEGER NOT NULL,
+        head_json      TEXT NOT NULL
+    )""",
+    """
+    CREATE TABLE graph_nodes (
+        seq            INTEGER PRIMARY KEY,
+        session_id     TEXT NOT NULL,
+        node_id        TEXT NOT NULL,
+        parent_node_id TEXT,
+        tombstoned     INTEGER NOT NULL DEFAULT 0,
+        node_json      TEXT NOT NULL,
+        UNIQUE (session_id, node_id)
+    )""",
+    """
+    CREATE TABLE checkpoints (
+        session_id     TEXT NOT NULL,
+        checkpoint_ref TEXT NOT NULL,
+        manifest_json  TEXT NOT NULL,
+        PRIMARY KEY (session_id, checkpoint_ref)
+    )""",
+    """
+    CREATE TABLE blobs (
+        session_id TEXT NOT NULL,
+        hash       TEXT NOT NULL,
+        kind       TEXT NOT NULL,
+        codec      TEXT NOT NULL,
+        content    BLOB NOT NULL,
+        PRIMARY KEY (session_id, hash)
+    )""",
+    """
+    CREATE TABLE usage_totals (
+        session_id                TEXT NOT NULL,
+        source                    TEXT NOT NULL,
+        model                     TEXT NOT NULL,
+        input_tokens              INTEGER NOT NULL,
+        output_tokens             INTEGER NOT NULL,
+        cache_read_input_tokens   INTEGER NOT NULL,
+        cache_write_input_tokens  INTEGER NOT NULL,
+        reasoning_output_tokens   INTEGER NOT NULL,
+        PRIMARY KEY (session_id, source, model)
+    )""",
+    """
+    CREATE TABLE turn_stamps (
+        session_id       TEXT NOT NULL,
+        turn_id          TEXT NOT NULL,
+        turn_commit_hash TEXT NOT NULL,
+        head_revision    INTEGER NOT NULL,
+        checkpoint_ref   TEXT NOT NULL,
+        manifest_json    TEXT NOT NULL,
+        committed_at_ms  INTEGER NOT NULL,
+        PRIMARY KEY (session_id, turn_id)
+    )""",
+    """
+    CREATE TABLE session_execution_leases (
+        session_id           TEXT PRIMARY KEY NOT NULL,
+        owner_id             TEXT NOT NULL,
+        owner_incarnation_id TEXT NOT NULL,
+        owner_liveness_json  TEXT NOT NULL,
+        lease_token          TEXT,
+        fencing_token        INTEGER NOT NULL,
+        claimed_at_ms        INTEGER NOT NULL,
+        expires_at_ms        INTEGER NOT NULL
+    )""",
+    """
+    CREATE TABLE turns (
+        session_id           TEXT NOT NULL,
+        generation           INTEGER NOT NULL,
+        turn_id              TEXT NOT NULL,
+        seq                  INTEGER NOT NULL,
+        state                TEXT NOT NULL,
+        content_hash         TEXT NOT NULL,
+        turn_index           INTEGER NOT NULL,
+        base_revision        INTEGER,
+        options_json         TEXT NOT NULL,
+        required_wiring_json TEXT NOT NULL,
+        members_json         TEXT NOT NULL,
+        input_json           TEXT,
+        fencing_token        INTEGER NOT NULL,
+        accepted_at_ms       INTEGER NOT NULL,
+        settled_at_ms        INTEGER,
+        result_json          TEXT,
+        failure_json         TEXT,
+        PRIMARY KEY (session_id, generation, turn_id),
+        UNIQUE (session_id, seq)
+    )""",
+    """
+    CREATE INDEX turns_unfinished ON turns (session_id, seq) WHERE settled_at_ms IS NULL
+    """,
+    """
+    CREATE TABLE pending_turn_inputs (
+        enqueue_seq                INTEGER PRIMARY KEY AUTOINCREMENT,
+        session_id                 TEXT NOT NULL,
+        input_id                   TEXT NOT NULL,
+        source_key                 TEXT,
+        submitted_ingress_json     TEXT NOT NULL,
+        ingress_turn_id            TEXT,
+        ingress_min_boundary       TEXT,
+        state                      TEXT NOT NULL,
+        input_json                 TEXT NOT NULL,
+        enqueued_at_ms             INTEGER NOT NULL,
+        claim_id                   TEXT,
+        claim_owner_id             TEXT,
+        claim_owner_incarnation_id TEXT,
+        claim_owner_liveness_json  TEXT,
+        claim_token                TEXT,
+        claim_fencing_token        INTEGER NOT NULL DEFAULT 0,
+        claim_claimed_at_ms        INTEGER NOT NULL DEFAULT 0,
+        claim_expires_at_ms        INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (session_id, input_id),
+        UNIQUE (session_id, source_key)
+    )""",
+    """
+    CREATE INDEX pending_turn_inputs_waiting
+        ON pending_turn_inputs (session_id, state, enqueue_seq)
+    """,
+    """
+    CREATE INDEX pending_turn_inputs_claimed
+        ON pending_turn_inputs (session_id, claim_id) WHERE claim_id IS NOT NULL
+    """,
+    """
+    CREATE TABLE attachments (
+        attachment_id TEXT PRIMARY KEY NOT NULL,
+        meta_json     TEXT NOT NULL,
+        content       BLOB NOT NULL
+    )""",
+    """
+    CREATE TABLE attachment_manifest (
+        session_id      TEXT NOT NULL,
+        attachment_id   TEXT NOT NULL,
+        canonical_uri   TEXT NOT NULL,
+        intent_at_ms    INTEGER NOT NULL,
+        committed_at_ms INTEGER,
+        PRIMARY KEY (session_id, attachment_id)
+    )""",
+    """
+    CREATE INDEX attachment_manifest_uncommitted
+        ON attachment_manifest (session_id, intent_at_ms) WHERE committed_at_ms IS NULL
+    """,
+)
+
+_ANYTHING_IN_IT: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_master)"
+
+
+def is_current(db: sqlite3.Connection, database: str) -> bool:
+    """Whether the database is of this version; `False` for an empty one.
+
+    Raises `StoreSchemaUnsupported` for everything else.
+    """
+    version = _pragma(db, "user_version")
+    application = _pragma(db, "application_id")
+    if version == SCHEMA_VERSION and application == APPLICATION_ID:
+        return True
+    if application == APPLICATION_ID:
+        raise StoreSchemaUnsupported(
+            database=database,
+            found=version,
+            supported=SCHEMA_VERSION,
+            hint="open it with the release that wrote it, or a later one",
+        )
+    if version or application or db.execute(_ANYTHING_IN_IT).fetchone()[0]:
+        raise StoreSchemaUnsupported(
+            database=database,
+            found=version,
+            supported=SCHEMA_VERSION,
+            hint="it belongs to another program; name another file",
+        )
+    return False
+
+
+def create(db: sqlite3.Connection, database: str) -> None:
+    """Create the tables of an empty database, unless another opener was first."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if not is_current(db, database):
+            for statement in TABLES:
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value

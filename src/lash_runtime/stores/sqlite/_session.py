@@ -1,0 +1,238 @@
+"""The transaction bodies that move more than one table of a session.
+
+Rule 1: a body is a synchronous function of the connection and may be run again, so what is
+random comes from the caller. The time is read inside, once the database is locked.
+Rule 2: nothing is undone by hand. A body that raises is rolled back by whoever runs it.
+"""
+
+import sqlite3
+from typing import assert_never
+
+from ...ports.commit import (
+    GraphAppend,
+    GraphCommitDelta,
+    GraphReplaceFull,
+    GraphUnchanged,
+    RuntimeCommit,
+    RuntimeCommitResult,
+)
+from ...ports.leases import LeaseBusy, SessionExecutionLeaseFence
+from ...ports.session_state import (
+    ActivePath,
+    FullGraph,
+    PersistedSessionRead,
+    SessionHeadMeta,
+    SessionReadScope,
+)
+from ...ports.store_errors import (
+    HeadRevisionConflict,
+    QueuedWorkClaimExpired,
+    SessionBindingMismatch,
+)
+from ...ports.turn_ledger import (
+    LaneUnfinished,
+    TurnAcceptance,
+    TurnAcceptanceOutcome,
+    TurnAccepted,
+    TurnKnown,
+    TurnRefused,
+    TurnSettlement,
+)
+from . import _checkpoints, _heads, _manifest, _nodes, _stamps, _turn_inputs, _turns, _usage
+from ._heads import HeadRow
+from ._leases import Lane
+
+
+def read(
+    db: sqlite3.Connection, session_id: str, scope: SessionReadScope
+) -> PersistedSessionRead | None:
+    head = _heads.load(db, session_id)
+    if head is None:
+        return None
+    row, meta = head
+    match scope:
+        case FullGraph():
+            leaf = row.leaf_node_id
+            nodes = _nodes.load_all(db, session_id)
+        case ActivePath(leaf_node_id=asked):
+            leaf = row.leaf_node_id if asked is None else asked
+            nodes = _nodes.load_path(db, session_id, leaf)
+        case _:
+            assert_never(scope)
+    ref = row.checkpoint_ref
+    return PersistedSessionRead(
+        session_id=session_id,
+        head_revision=row.revision,
+        config=meta.config,
+        agent_frames=meta.agent_frames,
+        current_agent_frame_id=meta.current_agent_frame_id,
+        nodes=nodes,
+        leaf_node_id=leaf,
+        checkpoint_ref=ref,
+        checkpoint=None if ref is None else _checkpoints.load(db, session_id, ref),
+        token_ledger=_usage.load(db, session_id),
+    )
+
+
+def commit(
+    db: sqlite3.Connection, session_id: str, commit: RuntimeCommit, now_ms: int
+) -> RuntimeCommitResult:
+    if commit.session_id != session_id:
+        raise SessionBindingMismatch(
+            bound_session_id=session_id, attempted_session_id=commit.session_id
+        )
+    lane = Lane(db, session_id)
+    if commit.turn_commit is not None:
+        earlier = _stamps.earlier_result(db, session_id, commit.turn_commit)
+        if earlier is not None:
+            _release(lane, commit)
+            return earlier
+    lease = lane.require(commit.session_execution_lease, now_ms)
+    head = _heads.load_row(db, session_id)
+    revision = 0 if head is None else head.revision
+    if commit.expected_head_revision not in (None, revision):
+        raise HeadRevisionConflict(expected=commit.expected_head_revision, actual=revision)
+    _check_claims(db, commit)
+    if commit.turn_settlement is not None:
+        _turns.settle(
+            db,
+            session_id,
+            commit.turn_settlement,
+            fencing_token=lease.fencing_token,
+            now_ms=now_ms,
+        )
+    _apply_graph(db, session_id, commit.graph)
+    ref, manifest = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames)
+    result = RuntimeCommitResult(head_revision=revision + 1, checkpoint_ref=ref, manifest=manifest)
+    _heads.save(
+        db,
+        HeadRow(
+            result.head_revision,
+            commit.graph.leaf_node_id,
+            ref,
+            commit.checkpoint.turn_state.turn_index,
+        ),
+        _head_meta(commit),
+    )
+    _usage.add(db, session_id, commit.usage_deltas)
+    for completion in commit.completed_turn_input_claims:
+        _turn_inputs.complete(db, session_id, completion)
+    if commit.interrupted_turn_input_turn_id is not None:
+        _turn_inputs.defer(db, session_id, commit.interrupted_turn_input_turn_id)
+    _manifest.commit(db, session_id, commit.committed_attachment_ids, now_ms)
+    if commit.turn_commit is not None:
+        _stamps.save(db, commit.turn_commit, result, now_ms)
+    _release(lane, commit)
+    return result
+
+
+def accept(
+    db: sqlite3.Connection, acceptance: TurnAcceptance, *, now_ms: int, token: str
+) -> TurnAcceptanceOutcome:
+    session_id = acceptance.session_id
+    known = _turns.known(db, acceptance)
+    if known is not None:
+        return TurnKnown(known)
+    lane = Lane(db, session_id)
+    owner, ttl_ms, observed = (
+        acceptance.owner,
+        acceptance.lease_ttl_ms,
+        acceptance.observed_holder,
+    )
+    claimed = lane.claim(owner, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
+    if isinstance(claimed, LeaseBusy) and observed is not None:
+        claimed = lane.reclaim(owner, observed, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
+    if isinstance(claimed, LeaseBusy):
+        return TurnRefused(claimed.holder)
+    if acceptance.replace_session:
+        _empty(db, session_id, now_ms)
+    head = _heads.load_row(db, session_id)
+    stamp = None if head is None else head.stamp()
+    if started := _turns.started(_turns.unfinished(db, session_id)):
+        return LaneUnfinished(lease=claimed.lease, rows=started, head=stamp)
+    row = _turns.start(
+        db,
+        acceptance,
+        turn_index=1 if head is None else head.turn_index + 1,
+        base_revision=None if head is None else head.revision,
+        fencing_token=claimed.lease.fencing_token,
+        now_ms=now_ms,
+    )
+    return TurnAccepted(lease=claimed.lease, row=row, head=stamp)
+
+
+def settle(
+    db: sqlite3.Connection,
+    fence: SessionExecutionLeaseFence,
+    settlement: TurnSettlement,
+    *,
+    now_ms: int,
+    release: bool,
+) -> None:
+    lane = Lane(db, fence.session_id)
+    lease = lane.require(fence, now_ms)
+    if not _turns.is_settled(db, fence.session_id, settlement.turn_id):
+        _turns.settle(
+            db,
+            fence.session_id,
+            settlement,
+            fencing_token=lease.fencing_token,
+            now_ms=now_ms,
+        )
+    if release:
+        lane.release(fence)
+
+
+def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
+    """Start over: no history, no usage, nothing waiting or unfinished.
+
+    The head stays and its revision rises, so that whoever knew the old one notices. Turn ids,
+    stamps and the lane's counter stay as they are.
+    """
+    _turns.discard_unfinished(db, session_id, now_ms)
+    _turn_inputs.cancel_waiting(db, session_id)
+    _nodes.delete_all(db, session_id)
+    _checkpoints.delete_all(db, session_id)
+    _usage.delete_all(db, session_id)
+    head = _heads.load(db, session_id)
+    if head is not None:
+        row, meta = head
+        _heads.save(
+            db,
+            HeadRow(row.revision + 1, None, None, 0),
+            SessionHeadMeta(session_id=session_id, config=meta.config),
+        )
+
+
+def _check_claims(db: sqlite3.Connection, commit: RuntimeCommit) -> None:
+    """Work in batches is not kept here yet, so no claim owns any."""
+    for work in commit.completed_queue_claims:
+        raise QueuedWorkClaimExpired(session_id=commit.session_id, claim_id=work.claim_id)
+    for inputs in commit.completed_turn_input_claims:
+        _turn_inputs.check_owned(db, commit.session_id, inputs)
+
+
+def _apply_graph(db: sqlite3.Connection, session_id: str, delta: GraphCommitDelta) -> None:
+    match delta:
+        case GraphUnchanged():
+            pass
+        case GraphAppend(nodes=nodes):
+            _nodes.append(db, session_id, nodes)
+        case GraphReplaceFull(nodes=nodes):
+            _nodes.replace_all(db, session_id, nodes)
+        case _:
+            assert_never(delta)
+
+
+def _head_meta(commit: RuntimeCommit) -> SessionHeadMeta:
+    return SessionHeadMeta(
+        session_id=commit.session_id,
+        config=commit.config,
+        agent_frames=commit.agent_frames,
+        current_agent_frame_id=commit.current_agent_frame_id,
+    )
+
+
+def _release(lane: Lane, commit: RuntimeCommit) -> None:
+    if commit.release_session_execution_lease is not None:
+        lane.release(commit.release_session_execution_lease)

@@ -1,0 +1,61 @@
+"""One SQLite connection on a thread of its own, which aiosqlite keeps.
+
+A body is a synchronous function of the connection and is submitted whole, so no other task's
+statement can come between two of its own. Bodies run one at a time, in submission order.
+
+This is the only module that touches what aiosqlite does not publish: `_execute`, which queues
+any function for the connection's thread, and `_thread`, to keep the thread from holding up the
+end of the interpreter.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+import aiosqlite
+from anyio import CancelScope
+
+T = TypeVar("T")
+
+
+class DatabaseThread:
+    """A connection that is open from `start` to `close`."""
+
+    __slots__ = ("_connection", "_database", "_execute")
+
+    def __init__(self, connection: aiosqlite.Connection, database: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._database = database
+        self._execute = cast("Callable[..., Awaitable[object]]", connection._execute)  # noqa: SLF001
+
+    @classmethod
+    async def start(cls, connect: Callable[[], sqlite3.Connection]) -> "DatabaseThread":
+        """Open what `connect` returns, on the new thread. What it raises is raised here."""
+        opened: list[sqlite3.Connection] = []
+
+        def connector() -> sqlite3.Connection:
+            opened.append(connect())
+            return opened[0]
+
+        connection = aiosqlite.Connection(connector, iter_chunk_size=64)
+        connection._thread.daemon = True  # noqa: SLF001
+        # Bounded by the busy timeout of `connect`: half an opening would leak its connection.
+        with CancelScope(shield=True):
+            await connection
+        return cls(connection, opened[0])
+
+    async def run(self, body: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `body`, or what it raises.
+
+        Cancellation: the caller stops waiting; a body that was submitted still runs.
+        """
+        return cast("T", await self._execute(body, self._database))
+
+    async def close(self) -> None:
+        """Run what was submitted, then close the connection and end the thread."""
+        with CancelScope(shield=True):
+            await self._connection.close()
+
+    def abandon(self) -> None:
+        """End the thread when nobody is there to wait for it."""
+        self._connection.stop()

@@ -1,0 +1,222 @@
+"""The rows of each session's turns. A row that is settled has lost its input and never moves."""
+
+import json
+import sqlite3
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
+from ...model.turn_input import TurnInput
+from ...ports.store_errors import StoreBackendError, TurnContentConflict
+from ...ports.turn_ledger import (
+    RequiredWiring,
+    StoredTurnOptions,
+    TurnAcceptance,
+    TurnFailure,
+    TurnResultRecord,
+    TurnRow,
+    TurnSettlement,
+    TurnState,
+)
+from ._records import decode
+
+FIRST_GENERATION: Final = 1
+
+_COLUMNS: Final = """
+           generation, turn_id, seq, state, content_hash, turn_index, base_revision,
+           options_json, required_wiring_json, members_json, input_json, fencing_token,
+           accepted_at_ms, settled_at_ms, result_json, failure_json
+"""
+LOAD: Final = f"""
+    SELECT {_COLUMNS}
+      FROM turns
+     WHERE session_id = ? AND generation = ? AND turn_id = ?
+"""  # noqa: S608 - made of constants
+LOAD_UNFINISHED: Final = f"""
+    SELECT {_COLUMNS}
+      FROM turns
+     WHERE session_id = ? AND settled_at_ms IS NULL
+     ORDER BY seq
+"""  # noqa: S608 - made of constants
+LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM turns WHERE session_id = ?"
+INSERT: Final = """
+    INSERT INTO turns
+           (session_id, generation, turn_id, seq, state, content_hash, turn_index, base_revision,
+            options_json, required_wiring_json, members_json, input_json, fencing_token,
+            accepted_at_ms)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+LOAD_LIFE: Final = """
+    SELECT state, fencing_token
+      FROM turns
+     WHERE session_id = ? AND generation = ? AND turn_id = ?
+"""
+SETTLE: Final = """
+    UPDATE turns
+       SET state = ?, input_json = NULL, settled_at_ms = ?, result_json = ?, failure_json = ?
+     WHERE session_id = ? AND generation = ? AND turn_id = ?
+"""
+
+
+def load(db: sqlite3.Connection, session_id: str, turn_id: str) -> TurnRow | None:
+    row = db.execute(LOAD, (session_id, FIRST_GENERATION, turn_id)).fetchone()
+    return None if row is None else _row(session_id, row)
+
+
+def unfinished(db: sqlite3.Connection, session_id: str) -> tuple[TurnRow, ...]:
+    """In the order in which they were accepted."""
+    rows = db.execute(LOAD_UNFINISHED, (session_id,)).fetchall()
+    return tuple(_row(session_id, row) for row in rows)
+
+
+def known(db: sqlite3.Connection, acceptance: TurnAcceptance) -> TurnRow | None:
+    """The row of the same turn; `TurnContentConflict` if it is another under that id."""
+    row = load(db, acceptance.session_id, acceptance.turn_id)
+    if row is not None and row.content_hash != acceptance.content_hash:
+        raise TurnContentConflict(session_id=acceptance.session_id, turn_id=acceptance.turn_id)
+    return row
+
+
+def start(
+    db: sqlite3.Connection,
+    acceptance: TurnAcceptance,
+    *,
+    turn_index: int,
+    base_revision: int | None,
+    fencing_token: int,
+    now_ms: int,
+) -> TurnRow:
+    last: int = db.execute(LAST_SEQ, (acceptance.session_id,)).fetchone()[0]
+    row = TurnRow(
+        session_id=acceptance.session_id,
+        generation=FIRST_GENERATION,
+        turn_id=acceptance.turn_id,
+        seq=last + 1,
+        state=TurnState.RUNNING,
+        content_hash=acceptance.content_hash,
+        turn_index=turn_index,
+        base_revision=base_revision,
+        options=acceptance.options,
+        required_wiring=acceptance.required_wiring,
+        members=(acceptance.turn_id,),
+        input=acceptance.input,
+        fencing_token=fencing_token,
+        accepted_at_ms=now_ms,
+    )
+    db.execute(
+        INSERT,
+        (
+            row.session_id,
+            row.generation,
+            row.turn_id,
+            row.seq,
+            row.state.value,
+            row.content_hash,
+            row.turn_index,
+            row.base_revision,
+            row.options.model_dump_json(),
+            row.required_wiring.model_dump_json(),
+            json.dumps(row.members, ensure_ascii=False),
+            acceptance.input.model_dump_json(),
+            row.fencing_token,
+            row.accepted_at_ms,
+        ),
+    )
+    return row
+
+
+def is_settled(db: sqlite3.Connection, session_id: str, turn_id: str) -> bool:
+    row = db.execute(LOAD_LIFE, (session_id, FIRST_GENERATION, turn_id)).fetchone()
+    return row is not None and TurnState(row[0]).is_settled
+
+
+def settle(
+    db: sqlite3.Connection,
+    session_id: str,
+    settlement: TurnSettlement,
+    *,
+    fencing_token: int,
+    now_ms: int,
+) -> None:
+    """Raises `StoreBackendError` where the row does not exist or may not move so."""
+    turn_id = settlement.turn_id
+    row = db.execute(LOAD_LIFE, (session_id, FIRST_GENERATION, turn_id)).fetchone()
+    if row is None:
+        raise StoreBackendError(f"session {session_id!r} has no turn {turn_id!r} to settle")
+    state, started_under = row
+    try:
+        check_settlement(
+            TurnState(state),
+            settlement.state,
+            started_under=started_under,
+            fencing_token=fencing_token,
+        )
+    except IllegalTurnMove as error:
+        raise StoreBackendError(f"turn {turn_id!r}: {error}") from error
+    db.execute(
+        SETTLE,
+        (
+            settlement.state.value,
+            now_ms,
+            _json(settlement.result),
+            _json(settlement.failure),
+            session_id,
+            FIRST_GENERATION,
+            turn_id,
+        ),
+    )
+
+
+def discard_unfinished(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
+    for row in unfinished(db, session_id):
+        state = discarded(row.state).value
+        db.execute(SETTLE, (state, now_ms, None, None, session_id, row.generation, row.turn_id))
+
+
+def started(rows: tuple[TurnRow, ...]) -> tuple[TurnRow, ...]:
+    return tuple(row for row in rows if row.state.is_started)
+
+
+def _json(value: BaseModel | None) -> str | None:
+    return None if value is None else value.model_dump_json()
+
+
+def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
+    (
+        generation,
+        turn_id,
+        seq,
+        state,
+        content_hash,
+        turn_index,
+        base_revision,
+        options,
+        wiring,
+        members,
+        given,
+        fencing_token,
+        accepted_at_ms,
+        settled_at_ms,
+        result,
+        failure,
+    ) = row
+    return TurnRow(
+        session_id=session_id,
+        generation=generation,
+        turn_id=turn_id,
+        seq=seq,
+        state=TurnState(state),
+        content_hash=content_hash,
+        turn_index=turn_index,
+        base_revision=base_revision,
+        options=decode(StoredTurnOptions, options, kind="turn's options"),
+        required_wiring=decode(RequiredWiring, wiring, kind="turn's wiring"),
+        members=tuple(json.loads(members)),
+        input=None if given is None else decode(TurnInput, given, kind="turn's input"),
+        fencing_token=fencing_token,
+        accepted_at_ms=accepted_at_ms,
+        settled_at_ms=settled_at_ms,
+        result=None if result is None else decode(TurnResultRecord, result, kind="turn's result"),
+        failure=None if failure is None else decode(TurnFailure, failure, kind="turn's failure"),
+    )
