@@ -6,7 +6,7 @@ whose cursor is written out only when somebody asks for it.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from ..kernel.read_view import SessionReadView
 from ..model.activity import TurnActivity
@@ -28,7 +28,7 @@ class TurnActivityPayload:
     """A turn did something; provisional until the next `CommittedPayload`."""
 
     activity: TurnActivity
-    type: Literal["turn_activity"] = "turn_activity"
+    type: ClassVar[Literal["turn_activity"]] = "turn_activity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class CommittedPayload:
 
     read_view: SessionReadView
     advanced: bool
-    type: Literal["committed"] = "committed"
+    type: ClassVar[Literal["committed"]] = "committed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class AgentFrameSwitchedPayload:
     """`frame_id` is the current frame; the commit that made it so follows at once."""
 
     frame_id: str
-    type: Literal["agent_frame_switched"] = "agent_frame_switched"
+    type: ClassVar[Literal["agent_frame_switched"]] = "agent_frame_switched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class QueueChangedPayload:
 
     kind: SessionQueueEventKind
     batch_ids: tuple[str, ...]
-    type: Literal["queue_changed"] = "queue_changed"
+    type: ClassVar[Literal["queue_changed"]] = "queue_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ProcessChangedPayload:
 
     kind: SessionProcessEventKind
     process_ids: tuple[str, ...]
-    type: Literal["process_changed"] = "process_changed"
+    type: ClassVar[Literal["process_changed"]] = "process_changed"
 
 
 SessionObservationEventPayload = (
@@ -79,8 +79,9 @@ SessionObservationEventPayload = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SessionObservationEvent:
+# A tuple, because it is the one frozen thing that costs no more to make than its fields: one is
+# made for every piece of text that a model streams.
+class SessionObservationEvent(NamedTuple):
     """One event of one session, at its place in the log.
 
     `revision` is that of the session when the event was made: the one before the commit for all

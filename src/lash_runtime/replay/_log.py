@@ -115,9 +115,13 @@ class SessionLog:
         cancelling a shared one would cancel every other reader."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        if self.sleepers is None:
-            self.sleepers = {}
-        self.sleepers.setdefault(loop, set()).add(future)
+        sleepers = self.sleepers
+        if sleepers is None:
+            self.sleepers = {loop: {future}}
+        elif loop in sleepers:
+            sleepers[loop].add(future)
+        else:
+            sleepers[loop] = {future}
         return future
 
     def forget(self, future: "asyncio.Future[None]") -> None:

@@ -64,12 +64,18 @@ class InMemorySubscription:
             if self._unbroken >= CHECKPOINT_EVERY:
                 self._unbroken = 0
                 await checkpoint()
-            while (event := self._take_or_park()) is None:
-                await self._parked_until_woken()
+            while True:
+                event = self._take_or_park()
+                if event is not None:
+                    self._unbroken += 1
+                    return event
+                assert self._parked is not None
+                self._unbroken = 0
+                await self._parked
         finally:
             self._reading = False
-        self._unbroken += 1
-        return event
+            if self._parked is not None:
+                self._unpark(self._parked)
 
     async def next_event(self) -> SessionObservationEvent:
         try:
@@ -121,14 +127,8 @@ class InMemorySubscription:
             self._parked = log.sleep()
             return None
 
-    async def _parked_until_woken(self) -> None:
-        self._unbroken = 0
-        parked = self._parked
-        assert parked is not None
-        try:
-            await parked
-        finally:
-            self._parked = None
-            if parked.cancelled():  # else the publisher has taken it off the list already
-                with self._lock:
-                    self._log.forget(parked)
+    def _unpark(self, parked: "asyncio.Future[None]") -> None:
+        self._parked = None
+        if parked.cancelled():  # else the publisher has taken it off the list already
+            with self._lock:
+                self._log.forget(parked)
