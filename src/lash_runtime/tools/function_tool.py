@@ -219,8 +219,10 @@ def invalid_arguments(problem: str) -> ToolFailure:
 def _in_thread(call: Callable[[], Any]) -> Any:
     try:
         return call()
-    except StopIteration as error:  # no future can carry it: the caller would wait for ever
-        raise RuntimeError("the tool raised StopIteration") from error
+    except (StopIteration, SystemExit) as error:
+        # No future can carry the first: its caller would wait for ever. The second comes from
+        # code written for a command line, and the process is not the tool's to end.
+        raise RuntimeError(f"the tool raised {type(error).__name__}") from error
 
 
 def _check_name(name: str) -> None:

@@ -28,7 +28,7 @@ from ...ports.effects import (
 )
 from ...tools.results import exception_text
 from ...tools.retry import attempts_allowed, delay_before_retry_ms, exhausted, wants_retry
-from .executors import CANCELLED_MESSAGE, SleepExecutor
+from .executors import CANCELLED_MESSAGE, SLEEP_CANCELLED, SleepExecutor
 from .preparation import ReadyCall, runtime_failure
 
 MakeAttempt = Callable[[int, int, str], LocalEffectExecutor]
@@ -76,7 +76,7 @@ class CallAttempts:
                 try:
                     await self._sleep(attempt, delay_ms)
                 except EffectControllerError as error:
-                    if self.token.is_cancelled:
+                    if error.code == SLEEP_CANCELLED:
                         break
                     return _failed("tool_retry_sleep_failed", error.message)
                 spent_ms += delay_ms

@@ -139,6 +139,8 @@ class ToolBatchRunner:
     def _make_attempt(
         self, call: ReadyCall, token: CancelToken, attempt: int, allowed: int, key: str
     ) -> ToolAttemptExecutor:
+        if call.tool.manifest.timeout_ms is not None:
+            token = token.child()
         nested = self._nested(call, token, key)
         context = ToolContext(
             session_id=self.session_id,

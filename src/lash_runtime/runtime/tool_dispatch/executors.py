@@ -1,12 +1,12 @@
 """The local executors of a tool call: one attempt of the tool, and the wait between two.
 
 The tool runs in a task of its own. Whatever it does there, an exception or a cancellation that
-nobody asked for, ends this attempt and nothing else. When the turn is cancelled the tool has
-`CANCEL_GRACE_S` to return by itself; then its task is cancelled and awaited. A tool that
-shields itself from that, or blocks the event loop, delays the turn: it is never left running.
+nobody asked for, ends this attempt and nothing else. When the turn is cancelled, or its time is
+up, the tool has `CANCEL_GRACE_S` to return by itself; then its task is cancelled and awaited. A
+tool that shields itself from that, or blocks the event loop, delays the turn: it is never left
+running.
 """
 
-from dataclasses import replace
 from typing import Final, assert_never
 
 import anyio
@@ -57,7 +57,8 @@ class ToolAttemptExecutor:
         nested: NestedToolCalls | None,
         clock: Clock,
     ) -> None:
-        """`nested` is what the context's `dispatch` leads to."""
+        """`nested` is what the context's `dispatch` leads to. The context's token is that of
+        this attempt alone where the tool has a time limit: it fires when that is over."""
         self._tool = tool
         self._context = context
         self._nested = nested
@@ -83,48 +84,39 @@ class ToolAttemptExecutor:
         match self._verdict:
             case Ok(value=value):
                 return _checked(value)
+            case _ if self._expired:
+                return ToolCallOutput.failure(_timed_out(manifest))
             case Err(error=error):
                 repeatable = is_repeatable(manifest.retry_policy)
                 return ToolCallOutput.failure(failure_of_exception(error, repeatable=repeatable))
             case None:
-                return ToolCallOutput.failure(_timed_out(manifest)) if self._expired else None
+                return None
             case _:
                 assert_never(self._verdict)
 
     async def _attempt(self, call: PreparedToolCall) -> None:
-        token = self._context.cancellation_token
         timeout_ms = self._tool.manifest.timeout_ms
-        context = self._context
-        if timeout_ms is not None:
-            context = replace(context, cancellation_token=token.child())
         async with anyio.create_task_group() as attempt:
-            attempt.start_soon(self._run, call, context, attempt.cancel_scope)
-            attempt.start_soon(self._cut_off, token, attempt.cancel_scope)
+            attempt.start_soon(self._run, call, attempt.cancel_scope)
             if timeout_ms is not None:
-                attempt.start_soon(
-                    self._expire, timeout_ms, context.cancellation_token, attempt.cancel_scope
-                )
+                attempt.start_soon(self._expire, timeout_ms)
+            await self._cut_off(attempt.cancel_scope)
 
-    async def _run(
-        self, call: PreparedToolCall, context: ToolContext, attempt: anyio.CancelScope
-    ) -> None:
-        self._verdict = await capture(lambda: self._tool.provider.execute(call, context))
+    async def _run(self, call: PreparedToolCall, attempt: anyio.CancelScope) -> None:
+        self._verdict = await capture(lambda: self._tool.provider.execute(call, self._context))
         attempt.cancel()
 
-    async def _cut_off(self, token: CancelToken, attempt: anyio.CancelScope) -> None:
-        await token.wait()
+    async def _expire(self, timeout_ms: int) -> None:
+        await self._clock.sleep(timeout_ms / 1000)
+        self._expired = True
+        self._context.cancellation_token.cancel("tool_timeout")
+
+    async def _cut_off(self, attempt: anyio.CancelScope) -> None:
+        await self._context.cancellation_token.wait()
         await self._clock.sleep(CANCEL_GRACE_S)
         if self._nested is not None:
             # Its children are being cut off by the same cancel, and report that first.
             await self._nested.settled()
-        attempt.cancel()
-
-    async def _expire(
-        self, timeout_ms: int, token: CancelToken, attempt: anyio.CancelScope
-    ) -> None:
-        await self._clock.sleep(timeout_ms / 1000)
-        self._expired = True
-        token.cancel("tool_timeout")
         attempt.cancel()
 
 
