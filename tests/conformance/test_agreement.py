@@ -1,0 +1,493 @@
+"""The memory store and the SQLite store side by side: the same calls, the same answers.
+
+A machine plays random histories of leases, turns, commits and time to both at once and compares
+every answer, every error and, after each step, everything that can be read. What differs by
+nature is mapped: a lease token is told by when it was first seen.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
+from lash_runtime.model.canonical import canonical_hash
+from lash_runtime.model.messages import MessageRole, text_message
+from lash_runtime.model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from lash_runtime.model.outcome import StopReason, stopped
+from lash_runtime.model.session_meta import PersistedSessionConfig, SessionMeta
+from lash_runtime.model.turn_input import TurnInput
+from lash_runtime.model.usage import TokenLedgerEntry, TokenUsage
+from lash_runtime.ports.attachments import AttachmentIntent, AttachmentStoreError
+from lash_runtime.ports.commit import (
+    GraphAppend,
+    GraphCommitDelta,
+    GraphReplaceFull,
+    GraphUnchanged,
+    RuntimeCommit,
+    RuntimeCommitResult,
+    RuntimeTurnCommitStamp,
+)
+from lash_runtime.ports.leases import (
+    LeaseOwnerIdentity,
+    LocalProcessLiveness,
+    SessionExecutionLease,
+    SessionExecutionLeaseFence,
+)
+from lash_runtime.ports.persistence import TurnPersistence
+from lash_runtime.ports.session_state import (
+    ActivePath,
+    FullGraph,
+    HydratedSessionCheckpoint,
+    PersistedTurnState,
+    PluginSessionSnapshot,
+)
+from lash_runtime.ports.storage import SessionStoreCreateRequest, Storage
+from lash_runtime.ports.store_errors import StoreError
+from lash_runtime.ports.turn_ledger import (
+    RequiredWiring,
+    StoredTurnOptions,
+    TurnAcceptance,
+    TurnFailure,
+    TurnResultRecord,
+    TurnSettlement,
+    TurnState,
+)
+from lash_runtime.stores.local_process import local_process_liveness
+from lash_runtime.stores.memory import MemoryStorage
+from lash_runtime.stores.sqlite import SqliteStorage
+from lash_runtime.testing import FixedIdSource, ManualClock
+
+SESSIONS = ("one", "two")
+TURN_IDS = ("t1", "t2", "t3")
+NODE_IDS = ("n1", "n2", "n3", "n4", "n5")
+ATTACHMENTS = ("a1", "a2")
+TIMESTAMP = "2025-06-15T15:06:40.000Z"
+
+
+def owners() -> tuple[LeaseOwnerIdentity, ...]:
+    """Two opaque incarnations of one owner, a living process, and one whose pid was reused."""
+    living = local_process_liveness()
+    dead = living
+    if isinstance(living, LocalProcessLiveness):
+        dead = living.model_copy(update={"process_start": "0"})
+    return (
+        LeaseOwnerIdentity(owner_id="alice", incarnation_id="1"),
+        LeaseOwnerIdentity(owner_id="alice", incarnation_id="2"),
+        LeaseOwnerIdentity(owner_id="living", incarnation_id="1", liveness=living),
+        LeaseOwnerIdentity(owner_id="dead", incarnation_id="1", liveness=dead),
+    )
+
+
+def a_node(node_id: str, parent: str | None, text: str) -> SessionNodeRecord:
+    message = text_message(f"m-{node_id}", MessageRole.USER, text)
+    return SessionNodeRecord(
+        node_id=node_id,
+        parent_node_id=parent,
+        timestamp=TIMESTAMP,
+        payload=EventPayload(event=ConversationRecord.of(message)),
+    )
+
+
+session_ids = st.sampled_from(SESSIONS)
+turn_ids = st.sampled_from(TURN_IDS)
+owner_numbers = st.integers(0, 3)
+ttls = st.sampled_from((3_000, 1_000, 0))
+recent = st.integers(0, 3)
+"""How many fences ago: histories are interesting near their end."""
+
+maybe_node_id = st.none() | st.sampled_from(NODE_IDS)
+nodes = st.lists(
+    st.builds(
+        a_node,
+        node_id=st.sampled_from(NODE_IDS),
+        parent=maybe_node_id,
+        text=st.sampled_from(("hello", "hello", "other")),
+    ),
+    max_size=3,
+).map(tuple)
+deltas: st.SearchStrategy[GraphCommitDelta] = st.one_of(
+    st.builds(GraphAppend, nodes=nodes, leaf_node_id=maybe_node_id),
+    st.builds(GraphUnchanged, leaf_node_id=maybe_node_id),
+    st.builds(GraphReplaceFull, nodes=nodes, leaf_node_id=maybe_node_id),
+)
+usage = st.lists(
+    st.builds(
+        TokenLedgerEntry,
+        source=st.sampled_from(("turn", "child")),
+        model=st.sampled_from(("m1", "m2")),
+        usage=st.builds(
+            TokenUsage, input_tokens=st.integers(0, 5), reasoning_output_tokens=st.integers(0, 1)
+        ),
+    ),
+    max_size=2,
+).map(tuple)
+components = st.sampled_from(
+    (
+        {},
+        {"execution_state": b"state"},
+        {"execution_state": b"", "plugin_snapshot_revision": 2},
+        {"plugin_snapshot": PluginSessionSnapshot(plugins={"notes": [1, None, "\u2028"]})},
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One fence as each of the two stores knows it."""
+
+    memory: SessionExecutionLeaseFence
+    sqlite: SessionExecutionLeaseFence
+
+
+class Side:
+    """One storage, its stores, and the lease tokens it has shown so far."""
+
+    def __init__(self, storage: Storage, clock: ManualClock, seed: int) -> None:
+        self.storage = storage
+        self.clock = clock
+        self.seed = seed
+        self.stores: dict[str, TurnPersistence] = {}
+        self.tokens: dict[str, str] = {}
+        self.refs: dict[str, RuntimeCommitResult] = {}
+
+    async def open(self) -> None:
+        self.storage.bind(clock=self.clock, ids=FixedIdSource(self.seed))
+        await self.storage.open()
+        for session_id in SESSIONS:
+            self.stores[session_id] = await self.storage.session_stores.create_store(
+                SessionStoreCreateRequest(session_id=session_id)
+            )
+
+    def comparable(self, value: Any) -> Any:
+        """`value` with every lease token exchanged for the order of its first appearance."""
+        if isinstance(value, SessionExecutionLease | SessionExecutionLeaseFence):
+            token = self.tokens.setdefault(value.lease_token, f"token {len(self.tokens)}")
+            return replace(value, lease_token=token)
+        if isinstance(value, list | tuple):
+            return [self.comparable(item) for item in value]
+        if is_dataclass(value) and not isinstance(value, type):
+            parts = [self.comparable(getattr(value, field.name)) for field in fields(value)]
+            return [type(value).__name__, *parts]
+        return value
+
+    async def answer(self, call: Callable[["Side"], Awaitable[Any]]) -> tuple[Any, Any]:
+        """What the call answers or raises: as it is, and comparable."""
+        try:
+            value = await call(self)
+        except (StoreError, AttachmentStoreError) as error:
+            return None, (type(error).__name__, error.code, vars(error))
+        return value, self.comparable(value)
+
+
+class Agreement(RuleBasedStateMachine):
+    """Plays the same history to both stores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = Path(tempfile.mkdtemp())
+        self.runner = asyncio.Runner()
+        self.clock = ManualClock()
+        self.owners = owners()
+        self.memory = Side(MemoryStorage(), self.clock, seed=1)
+        self.sqlite = Side(self.a_sqlite_storage(), self.clock, seed=2)
+        self.fences: list[Pair] = []
+        self.revisions: dict[str, int] = dict.fromkeys(SESSIONS, 0)
+        self.execution_refs: list[str] = []
+
+    def a_sqlite_storage(self) -> SqliteStorage:
+        return SqliteStorage(self.place / "agents.db", synchronous="normal")
+
+    def teardown(self) -> None:
+        self.runner.run(self.sqlite.storage.aclose())
+        self.runner.close()
+        shutil.rmtree(self.place)
+
+    def both(self, call: Callable[[Side], Awaitable[Any]]) -> tuple[Any, Any]:
+        """Make a call on both, and see that it ends alike."""
+
+        async def ask() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+            return await self.memory.answer(call), await self.sqlite.answer(call)
+
+        (memory, shown_by_memory), (sqlite, shown_by_sqlite) = self.runner.run(ask())
+        assert shown_by_memory == shown_by_sqlite
+        return memory, sqlite
+
+    def remember(self, memory: Any, sqlite: Any) -> None:
+        """Keep the fence of any lease that an answer shows, held or observed."""
+        for name in ("lease", "holder"):
+            if hasattr(memory, name):
+                self.fences.append(
+                    Pair(getattr(memory, name).fence(), getattr(sqlite, name).fence())
+                )
+
+    def fence(self, side: Side, ago: int) -> SessionExecutionLeaseFence:
+        pair = self.fences[max(-1 - ago, -len(self.fences))]
+        return pair.memory if side is self.memory else pair.sqlite
+
+    @initialize()
+    def open_both(self) -> None:
+        self.runner.run(self.memory.open())
+        self.runner.run(self.sqlite.open())
+
+    @rule(seconds=st.sampled_from((0.001, 1, 2)))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def the_database_is_opened_again(self) -> None:
+        self.runner.run(self.sqlite.storage.aclose())
+        self.sqlite.storage = self.a_sqlite_storage()
+        self.sqlite.seed += 1
+        self.runner.run(self.sqlite.open())
+
+    @rule(session_id=session_ids, owner=owner_numbers, ttl=ttls)
+    def claim(self, session_id: str, owner: int, ttl: int) -> None:
+        self.remember(
+            *self.both(
+                lambda side: side.stores[session_id].try_claim_session_execution_lease(
+                    session_id, self.owners[owner], ttl
+                )
+            )
+        )
+
+    @precondition(lambda self: self.fences)
+    @rule(session_id=session_ids, owner=owner_numbers, ttl=ttls, ago=recent)
+    def reclaim(self, session_id: str, owner: int, ttl: int, ago: int) -> None:
+        self.remember(
+            *self.both(
+                lambda side: side.stores[session_id].reclaim_session_execution_lease(
+                    session_id, self.owners[owner], self.fence(side, ago), ttl
+                )
+            )
+        )
+
+    @precondition(lambda self: self.fences)
+    @rule(ttl=ttls, ago=recent)
+    def renew(self, ttl: int, ago: int) -> None:
+        self.both(
+            lambda side: side.stores["one"].renew_session_execution_lease(
+                self.fence(side, ago), ttl
+            )
+        )
+
+    @precondition(lambda self: self.fences)
+    @rule(ago=recent)
+    def release(self, ago: int) -> None:
+        self.both(
+            lambda side: side.stores["one"].release_session_execution_lease(self.fence(side, ago))
+        )
+
+    @rule(
+        session_id=session_ids,
+        turn_id=turn_ids,
+        text=st.sampled_from(("hello", "hello", "other")),
+        owner=owner_numbers,
+        ttl=ttls,
+        ago=st.none() | recent,
+        replace_session=st.sampled_from((False, False, True)),
+    )
+    def accept(
+        self,
+        session_id: str,
+        turn_id: str,
+        text: str,
+        owner: int,
+        ttl: int,
+        ago: int | None,
+        replace_session: bool,
+    ) -> None:
+        said = TurnInput.text(text)
+        observed = ago is not None and bool(self.fences)
+
+        def call(side: Side) -> Awaitable[Any]:
+            return side.stores[session_id].accept_turn(
+                TurnAcceptance(
+                    session_id=session_id,
+                    turn_id=turn_id,
+                    input=said,
+                    options=StoredTurnOptions(max_turns=3, plugin_inputs={"notes": {"a": [1]}}),
+                    required_wiring=RequiredWiring(protocol="p", tool_names=("weather",)),
+                    content_hash=canonical_hash(said),
+                    owner=self.owners[owner],
+                    lease_ttl_ms=ttl,
+                    observed_holder=self.fence(side, ago or 0) if observed else None,
+                    replace_session=replace_session,
+                )
+            )
+
+        self.remember(*self.both(call))
+
+    @precondition(lambda self: self.fences)
+    @rule(
+        ago=recent,
+        turn_id=turn_ids,
+        state=st.sampled_from([*TurnState]),
+        release=st.booleans(),
+    )
+    def settle(self, ago: int, turn_id: str, state: TurnState, release: bool) -> None:
+        settlement = self.a_settlement(turn_id, state)
+        self.both(
+            lambda side: side.stores["two"].settle_turn(
+                self.fence(side, ago), settlement, release=release
+            )
+        )
+
+    @precondition(lambda self: self.fences)
+    @rule(
+        ago=recent,
+        foreign=st.sampled_from((False, False, False, True)),
+        behind=st.none() | st.sampled_from((0, 0, 1)),
+        graph=deltas,
+        held=components,
+        carried=st.none() | recent,
+        spent=usage,
+        stamp=st.none() | st.tuples(turn_ids, st.sampled_from(("c1", "c2"))),
+        settled=st.none()
+        | st.tuples(
+            turn_ids,
+            st.sampled_from((TurnState.COMMITTED, TurnState.INTERRUPTED, TurnState.FAILED)),
+        ),
+        attachments=st.lists(st.sampled_from(ATTACHMENTS), max_size=2),
+        turn_index=st.integers(0, 3),
+        release=st.booleans(),
+    )
+    def commit(
+        self,
+        ago: int,
+        foreign: bool,
+        behind: int | None,
+        graph: GraphCommitDelta,
+        held: dict[str, Any],
+        carried: int | None,
+        spent: tuple[TokenLedgerEntry, ...],
+        stamp: tuple[str, str] | None,
+        settled: tuple[str, TurnState] | None,
+        attachments: list[str],
+        turn_index: int,
+        release: bool,
+    ) -> None:
+        session_id = self.fences[max(-1 - ago, -len(self.fences))].memory.session_id
+        store_of = SESSIONS[1 - SESSIONS.index(session_id)] if foreign else session_id
+        checkpoint = HydratedSessionCheckpoint(
+            turn_state=PersistedTurnState(turn_index=turn_index), **held
+        )
+        if carried is not None and self.execution_refs:
+            ref = self.execution_refs[max(-1 - carried, -len(self.execution_refs))]
+            checkpoint = replace(checkpoint, execution_state=None, execution_state_ref=ref)
+
+        def call(side: Side) -> Awaitable[Any]:
+            fence = self.fence(side, ago)
+            return side.stores[store_of].commit_runtime_state(
+                RuntimeCommit(
+                    session_id=session_id,
+                    expected_head_revision=(
+                        None if behind is None else self.revisions[session_id] - behind
+                    ),
+                    session_execution_lease=fence,
+                    config=PersistedSessionConfig(provider_id="scripted"),
+                    agent_frames=(),
+                    current_agent_frame_id="",
+                    graph=graph,
+                    checkpoint=checkpoint,
+                    usage_deltas=spent,
+                    turn_commit=None
+                    if stamp is None
+                    else RuntimeTurnCommitStamp(
+                        session_id=session_id, turn_id=stamp[0], turn_commit_hash=stamp[1]
+                    ),
+                    turn_settlement=None if settled is None else self.a_settlement(*settled),
+                    committed_attachment_ids=tuple(attachments),
+                    release_session_execution_lease=fence if release else None,
+                )
+            )
+
+        result, _ = self.both(call)
+        if isinstance(result, RuntimeCommitResult) and result.manifest.execution_state_ref:
+            self.execution_refs.append(result.manifest.execution_state_ref)
+
+    @rule(session_id=session_ids, attachment_id=st.sampled_from(ATTACHMENTS))
+    def intend(self, session_id: str, attachment_id: str) -> None:
+        intent = AttachmentIntent(
+            attachment_id=attachment_id,
+            session_id=session_id,
+            canonical_uri=f"sha256:{attachment_id}",
+            intent_at_epoch_ms=self.clock.timestamp_ms(),
+        )
+        self.both(lambda side: side.stores[session_id].record_intent(intent))
+
+    @rule(session_id=session_ids, attachment_id=st.sampled_from(ATTACHMENTS), keep=st.booleans())
+    def keep_or_forget(self, session_id: str, attachment_id: str, keep: bool) -> None:
+        def call(side: Side) -> Awaitable[Any]:
+            store = side.stores[session_id]
+            if keep:
+                return store.commit_refs(session_id, (attachment_id,))
+            return store.forget(attachment_id)
+
+        self.both(call)
+
+    @rule(session_id=session_ids, name=st.text(max_size=5))
+    def rename(self, session_id: str, name: str) -> None:
+        meta = SessionMeta(session_id=session_id, session_name=name, created_at=TIMESTAMP)
+        self.both(lambda side: side.stores[session_id].save_session_meta(meta))
+
+    @rule(data=st.sampled_from((b"", b"one", b"two")), label=st.none() | st.just("label"))
+    def attach(self, data: bytes, label: str | None) -> None:
+        meta = AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG), label=label)
+        ref, _ = self.both(lambda side: side.storage.attachments.put(data, meta))
+        self.both(lambda side: side.storage.attachments.get(ref.id))
+
+    @rule(data=st.sampled_from((b"", b"one", b"two")))
+    def detach(self, data: bytes) -> None:
+        meta = AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG))
+        ref, _ = self.both(lambda side: side.storage.attachments.put(data, meta))
+        self.both(lambda side: side.storage.attachments.delete(ref.id))
+        self.both(lambda side: side.storage.attachments.get(ref.id))
+
+    @invariant()
+    def everything_that_can_be_read_is_the_same(self) -> None:
+        if not self.sqlite.stores:
+            return
+        for session_id in SESSIONS:
+            read, _ = self.both(lambda side, s=session_id: self.all_of(side, s))
+            self.revisions[session_id] = read[0].head_revision if read[0] else 0
+
+    async def all_of(self, side: Side, session_id: str) -> list[Any]:
+        store = side.stores[session_id]
+        return [
+            await store.load_session(FullGraph()),
+            await store.load_session(ActivePath()),
+            await store.load_session(ActivePath("n2")),
+            await store.load_node("n1"),
+            await store.load_head_stamp(),
+            await store.load_session_meta(),
+            await store.list_unfinished_turns(session_id),
+            [await store.load_turn(session_id, turn_id) for turn_id in TURN_IDS],
+            await store.list_uncommitted(self.clock.timestamp_ms() - 1_000),
+            await store.list_uncommitted(self.clock.timestamp_ms()),
+        ]
+
+    def a_settlement(self, turn_id: str, state: TurnState) -> TurnSettlement:
+        if state is TurnState.FAILED:
+            failure = TurnFailure(code="llm_provider", message="gone")
+            return TurnSettlement(turn_id=turn_id, state=state, failure=failure)
+        result = TurnResultRecord(outcome=stopped(StopReason.INTERRUPTED), message_ids=("m-n1",))
+        return TurnSettlement(turn_id=turn_id, state=state, result=result)
+
+
+TestAgreement = Agreement.TestCase
+TestAgreement.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
