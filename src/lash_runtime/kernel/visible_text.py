@@ -53,9 +53,10 @@ def with_blank_lines_between(texts: Iterable[str]) -> tuple[str, ...]:
     trailing = 2  # nothing comes before the first text, so it needs no distance
     for text in texts:
         leading = len(text) - len(text.lstrip("\n"))
-        spaced.append("\n" * max(0, 2 - trailing - leading) + text)
-        body = text.rstrip("\n")
-        trailing = len(text) - len(body) + (0 if body else trailing)
+        piece = "\n" * max(0, 2 - trailing - leading) + text
+        body = piece.rstrip("\n")
+        trailing = len(piece) - len(body) + (0 if body else trailing)
+        spaced.append(piece)
     return tuple(spaced)
 
 
