@@ -22,6 +22,7 @@ _SUITES = (
     "durable",
     "graphs",
     "leases",
+    "replay",
     "sessions",
     "turns",
 )
@@ -35,6 +36,7 @@ from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
 from .durable import DurableStorageConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
+from .replay import LiveReplayConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .turns import AcceptanceConformance, SettlementConformance  # noqa: E402
 
@@ -47,6 +49,7 @@ __all__ = [
     "DurableStorageConformance",
     "GraphConformance",
     "LeaseConformance",
+    "LiveReplayConformance",
     "ManifestConformance",
     "ReclaimConformance",
     "SessionConformance",
