@@ -92,10 +92,14 @@ class Chat:
         chapter("1  A turn is streamed while a second task watches the session")
         session = await self._core.session(SESSION).open()
         start = session.observe().current_observation().cursor
+        live: Counter[str] = Counter()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watch, session, start, "saw live")
+            tasks.start_soon(watch, session, start, live)
             await self._stream(session, "turn-1")
-        await watch(session, start, "came late and caught up on")
+        say("observer", f"saw live {seen(live)}")
+        late: Counter[str] = Counter()
+        await watch(session, start, late)
+        say("observer", f"came late and caught up: {seen(late)}")
 
         chapter("2  The session is parked, resumed and used again")
         parked = await session.park()
@@ -152,7 +156,8 @@ class Chat:
                         if until_killed:
                             self._tell("in_the_middle")
             result = await activities.finish()
-        print()
+        if speaking:
+            print(flush=True)
         self._acknowledge(turn_id, result)
 
     async def _run(self, session: LashSession, turn_id: str) -> None:
@@ -171,22 +176,22 @@ class Chat:
         print(json.dumps({"kind": kind, **facts}), file=self._pipe, flush=True)
 
 
-async def watch(session: LashSession, cursor: SessionCursor, how: str) -> None:
-    """Follow the session from `cursor` to the next commit, and say what was seen."""
-    seen: Counter[str] = Counter()
+async def watch(session: LashSession, cursor: SessionCursor, counts: Counter[str]) -> None:
+    """Count what happens in the session after `cursor`, up to the next commit."""
     async with session.observe().subscribe_and_recover(cursor) as stream:
         async for item in stream:
-            if not isinstance(item, ObservationEvent):
-                continue
-            payload = item.event.payload
-            activity = isinstance(payload, TurnActivityPayload)
-            seen[payload.activity.event.type if activity else payload.type] += 1
-            if seen["committed"]:
-                break
-    say(
-        "observer",
-        f"{how} {seen['assistant_prose_delta']} pieces of text, {seen['tool_call_started']} "
-        f"started and {seen['tool_call_completed']} ended tool call, {seen['committed']} commit",
+            if isinstance(item, ObservationEvent):
+                payload = item.event.payload
+                activity = isinstance(payload, TurnActivityPayload)
+                counts[payload.activity.event.type if activity else payload.type] += 1
+                if counts["committed"]:
+                    return
+
+
+def seen(counts: Counter[str]) -> str:
+    return (
+        f"{counts['assistant_prose_delta']} pieces of text, {counts['tool_call_completed']} tool "
+        f"result, {counts['committed']} commit"
     )
 
 

@@ -25,7 +25,6 @@ DOORS = (
 )
 BASE = {"aiosqlite", "anyio", "pydantic", "typing-extensions"}
 BROUGHT_ALONG = {
-    "_typeshed",
     "annotated_types",
     "idna",
     "pydantic_core",
@@ -45,7 +44,7 @@ def loaded_by(statement: str) -> set[str]:
         [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
     ).stdout
     roots = {name.partition(".")[0] for name in json.loads(printed)}
-    return {name for name in roots if name not in sys.stdlib_module_names}
+    return {name for name in roots if not name.startswith("_")} - sys.stdlib_module_names
 
 
 def test_a_name_is_public_only_if_it_is_declared() -> None:
