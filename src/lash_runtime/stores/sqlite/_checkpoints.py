@@ -43,21 +43,18 @@ LOAD_BLOB: Final = "SELECT codec, content FROM blobs WHERE session_id = ? AND ha
 DELETE_BLOB: Final = "DELETE FROM blobs WHERE session_id = ? AND hash = ?"
 DELETE_BLOBS: Final = "DELETE FROM blobs WHERE session_id = ?"
 
-INSERT_MANIFEST: Final = """
+SAVE_MANIFEST: Final = """
     INSERT INTO checkpoints (session_id, checkpoint_ref, manifest_json)
     VALUES (?, ?, ?)
-        ON CONFLICT (session_id, checkpoint_ref) DO NOTHING
-"""
-DELETE_SUPERSEDED: Final = """
-    DELETE FROM checkpoints
-     WHERE session_id = ? AND checkpoint_ref <> ?
+        ON CONFLICT (session_id) DO UPDATE
+       SET checkpoint_ref = excluded.checkpoint_ref, manifest_json = excluded.manifest_json
 """
 LOAD_MANIFEST: Final = """
     SELECT manifest_json
       FROM checkpoints
      WHERE session_id = ? AND checkpoint_ref = ?
 """
-DELETE_MANIFESTS: Final = "DELETE FROM checkpoints WHERE session_id = ?"
+DELETE_MANIFEST: Final = "DELETE FROM checkpoints WHERE session_id = ?"
 
 
 def save(
@@ -89,8 +86,7 @@ def save(
         }
     )
     ref = canonical_hash(manifest)
-    db.execute(DELETE_SUPERSEDED, (session_id, ref))
-    db.execute(INSERT_MANIFEST, (session_id, ref, manifest.model_dump_json()))
+    db.execute(SAVE_MANIFEST, (session_id, ref, manifest.model_dump_json()))
     return ref, manifest
 
 
@@ -123,7 +119,7 @@ def decode_manifest(text: str) -> SessionCheckpoint:
 
 def delete_all(db: sqlite3.Connection, session_id: str) -> None:
     db.execute(DELETE_BLOBS, (session_id,))
-    db.execute(DELETE_MANIFESTS, (session_id,))
+    db.execute(DELETE_MANIFEST, (session_id,))
 
 
 class _Shelf:

@@ -15,6 +15,9 @@ MEMORY: Final = ":memory:"
 
 Synchronous = Literal["full", "normal"]
 
+_PAGE_BYTES: Final = 8192
+"""Of a new database. Rows of a kilobyte or two leave less of such a page unused."""
+
 _CACHE_KIB: Final = 2048
 _WAL_KEPT_BYTES: Final = 4 * 1024 * 1024
 _RETRY_FIRST_S: Final = 0.001
@@ -39,6 +42,8 @@ def open_writer(settings: ConnectionSettings) -> sqlite3.Connection:
     db = _connect(settings)
     try:
         current = _schema.is_current(db, settings.path)
+        if not current:
+            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         if not settings.in_memory:
             _enter_wal(db, settings.busy_timeout_ms)
             db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Generic, TypeVar, cast
 
+from anyio import CancelScope
+
 from ...ports.store_errors import StoreBackendError
 from ._failures import store_error
 from ._thread import DatabaseThread
@@ -46,9 +48,9 @@ class _Job(Generic[T]):
         self._taken = self._taken or self._gate.acquire(blocking=False)
         return self._taken
 
-    def withdraw(self) -> None:
-        """Forget a body that has not begun; one that has is not stopped."""
-        self._gate.acquire(blocking=False)
+    def withdraw(self) -> bool:
+        """Forget a body that has not begun; `False` when it has, which does not stop it."""
+        return self._gate.acquire(blocking=False)
 
     def settle(self, error: Exception | None) -> None:
         self.error = error
@@ -73,14 +75,18 @@ class GroupCommit:
         """The result of `body` once it is committed. `size` is roughly what it writes, in bytes.
 
         Raises what the body raised, or the `StoreError` of a transaction that failed.
-        Cancellation: a body that has not begun is dropped; one that has is carried through.
+        Cancellation: a body that has not begun is dropped. One that has is carried through, and
+        the cancelled caller goes on when that is over: what it reads next holds the write.
         """
         job = _Job(body, size)
         self._waiting.append(cast("_Job[object]", job))
         try:
             return await self._thread.run(partial(self._answer, job))
         finally:
-            job.withdraw()
+            if not job.settled and not job.withdraw():
+                # Bounded by one group: a body begins only once the database is locked.
+                with CancelScope(shield=True):
+                    await self._thread.run(_nothing)
 
     def _answer(self, job: _Job[T], db: sqlite3.Connection) -> T:
         # Jobs are in line in the order of these calls, so one that is not settled leads the line.
@@ -133,6 +139,10 @@ class GroupCommit:
                     job.error = failure
         for job in taken:
             job.settle(job.error)
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    """Runs when everything submitted before it has run."""
 
 
 def _attempt(db: sqlite3.Connection, job: _Job[object], *, alone: bool) -> None:

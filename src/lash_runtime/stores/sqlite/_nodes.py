@@ -30,10 +30,11 @@ LOAD: Final = """
       FROM graph_nodes
      WHERE session_id = ? AND node_id = ? AND tombstoned = 0
 """
+# Going by `seq` reads the rows in the order in which they lie, with nothing left to sort.
 LOAD_ALL: Final = """
     SELECT node_json
       FROM graph_nodes
-     WHERE session_id = ? AND tombstoned = 0
+     WHERE seq IN (SELECT seq FROM graph_nodes WHERE session_id = ?) AND tombstoned = 0
      ORDER BY seq
 """
 # The depth ends a walk that a cycle of parents would never let end.

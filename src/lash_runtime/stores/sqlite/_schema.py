@@ -44,10 +44,9 @@ TABLES: Final = (
     )""",
     """
     CREATE TABLE checkpoints (
-        session_id     TEXT NOT NULL,
+        session_id     TEXT PRIMARY KEY NOT NULL,
         checkpoint_ref TEXT NOT NULL,
-        manifest_json  TEXT NOT NULL,
-        PRIMARY KEY (session_id, checkpoint_ref)
+        manifest_json  TEXT NOT NULL
     )""",
     """
     CREATE TABLE blobs (
