@@ -49,7 +49,7 @@ lint-format: $(STAMPS)/lint.group
 lint-types: $(STAMPS)/lint.group
 	$(PY) -m mypy
 lint-imports: $(STAMPS)/lint.group
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-cache
 
 # A missing package would only skip these tests, so its import comes first and fails loudly.
 wire: $(STAMPS)/wire.group

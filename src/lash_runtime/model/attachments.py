@@ -7,7 +7,6 @@ from pydantic import SerializationInfo, SerializerFunctionWrapHandler, model_ser
 
 from ._value import Value, omitted_when_none
 
-
 TOOL_VALUE_CONTEXT: Final = "lash_tool_value"
 """Serialisation context under which a reference marks its place: `model.tool_values`."""
 

@@ -78,7 +78,7 @@ class SessionSpec:
 
     provider_id: str | None = None
     model: ModelSpec | None = None
-    max_turns: int | None | Unset = UNSET
+    max_turns: int | Unset | None = UNSET
     prompt: PromptLayer | None = None
 
     def resolve_against(self, base: SessionPolicy) -> SessionPolicy:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ._value import Value, omitted_when_none
 from .attachments import AttachmentRef
@@ -58,7 +58,7 @@ class ToolFailure(Value):
     retry: RetryDisposition = NoRetry()
     raw: Any = omitted_when_none()
 
-    model_config = {"populate_by_name": True, "serialize_by_alias": True}
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
 
 class ToolCancellation(Value):
