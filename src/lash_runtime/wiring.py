@@ -75,6 +75,9 @@ class CoreParts:
         stores, attachments, effect_host = self._facets()
         clock = self.clock or SystemClock()
         provider_id = "" if self.provider is None else self.provider.kind
+        replay, own_replay = self.replay, None
+        if replay is None:
+            replay = own_replay = InMemoryLiveReplayStore(clock=clock)
         return CoreWiring(
             protocol=self.protocol,
             policy=self.spec.resolve_against(SessionPolicy(provider_id=provider_id)),
@@ -85,7 +88,8 @@ class CoreParts:
             session_stores=stores,
             attachments=attachments,
             effect_host=effect_host,
-            replay=self.replay or InMemoryLiveReplayStore(clock=clock),
+            replay=replay,
+            own_replay=own_replay,
             lease_timings=self.lease_timings,
             clock=clock,
             ids=self.ids or SystemIds(),
@@ -120,7 +124,8 @@ class CoreParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreWiring:
-    """The resolved parts of one core."""
+    """The resolved parts of one core. `own_replay` is the replay store if it is the core's own,
+    to be closed with it."""
 
     protocol: StandardProtocol
     policy: SessionPolicy
@@ -132,6 +137,7 @@ class CoreWiring:
     attachments: AttachmentStore
     effect_host: EffectHost
     replay: LiveReplayStore
+    own_replay: InMemoryLiveReplayStore | None
     lease_timings: LeaseTimings
     clock: Clock
     ids: IdSource
