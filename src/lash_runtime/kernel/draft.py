@@ -58,7 +58,7 @@ class TurnDraft:
         wanted = [message for message in messages if not message.transient]
         if wanted == list(present):
             return
-        leaf, matched = self.graph.kept_prefix(wanted)
+        leaf, matched = self.graph.kept_prefix(wanted, self._visible)
         self.graph = self.graph.with_leaf(leaf)
         rest = [ConversationRecord.of(message) for message in wanted[matched:]]
         self._extend(self._nodes_for(rest, timestamp), None)
@@ -90,8 +90,7 @@ class TurnDraft:
                     node_id = self._free_id(message.id, taken=nodes)
                     caused_by = _cause_of(message)
                 case ProtocolEvent():
-                    self._ordinal += 1
-                    node_id = f"protocol:{self._scope}:{self._ordinal}"
+                    node_id = self._protocol_id()
                     caused_by = None
                 case _:
                     assert_never(event)
@@ -106,6 +105,14 @@ class TurnDraft:
             nodes.append(node)
             parent = node_id
         return nodes
+
+    def _protocol_id(self) -> str:
+        """The next id of this scope; an earlier run of it may have stored the first ones."""
+        while True:
+            self._ordinal += 1
+            node_id = f"protocol:{self._scope}:{self._ordinal}"
+            if node_id not in self.graph:
+                return node_id
 
     def _free_id(self, message_id: str, *, taken: Sequence[SessionNodeRecord]) -> str:
         used = {node.node_id for node in taken}

@@ -102,18 +102,21 @@ class SessionGraph:
                 return self.with_leaf(node.node_id)
         return self.with_leaf(None)
 
-    def kept_prefix(self, wanted: Sequence[Message]) -> tuple[str | None, int]:
-        """How much of the path survives when the visible transcript becomes `wanted`.
+    def kept_prefix(
+        self, wanted: Sequence[Message], visible: FrameFilter = EVERYTHING
+    ) -> tuple[str | None, int]:
+        """How much of the path survives when the transcript that `visible` shows becomes
+        `wanted`.
 
         Returns the last node kept and how many of `wanted` are already there. Nodes that are
-        not messages are kept; the first message that differs ends the walk.
+        not messages, or not shown, are kept; the first message that differs ends the walk.
         """
         last_kept: str | None = None
         matched = 0
         seen: set[str] = set()
         for node in self.active_path:
             record = node.conversation
-            if record is not None:
+            if record is not None and visible.admits(node):
                 transient = record.to_message().transient
                 if not transient and record.id not in seen:
                     if matched >= len(wanted) or wanted[matched].id != record.id:

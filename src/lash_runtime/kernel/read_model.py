@@ -93,7 +93,7 @@ class ReadModel:
         if not events:
             return self
         grown = self._grow(messages, adopt)
-        if fresh and not grown.grew_from(self.messages) and adopt is None:
+        if fresh and not grown.grew_from(self.messages):
             known = dict(known)
         known.update(fresh)
         return type(self)(grown, self.events.extend(events), known)
