@@ -50,7 +50,7 @@ from .wiring import CoreParts, CoreWiring, resolver_over
 DEFAULT_CONTEXT_WINDOW = 128_000
 """The prompt budget, in tokens, of a model that was given by name alone."""
 
-AnyTool: TypeAlias = FunctionTool | ToolProvider
+AnyTool: TypeAlias = FunctionTool[..., object] | ToolProvider
 
 
 class LashCore:
@@ -135,6 +135,8 @@ class LashCore:
             await env.tasks.aclose()
             for session in tuple(self._sessions):
                 session.abandon()
+            if self._wiring.own_replay is not None:
+                self._wiring.own_replay.close()
             if self._wiring.storage is not None:
                 with translated():
                     await self._wiring.storage.aclose()
@@ -195,7 +197,9 @@ class LashCore:
         if runtime.store is None:
             return self._opened(runtime)
         try:
-            closed = await runtime.closer.close_unfinished()
+            closed = await runtime.env.tasks.complete(
+                runtime.closer.close_unfinished(), name=f"lash-close-{runtime.session_id}"
+            )
         except SessionBusy:
             # Its owner is alive and finishes it. What is committed can be read meanwhile.
             closed = False

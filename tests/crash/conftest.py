@@ -1,7 +1,10 @@
 """Processes that are quick to start, for tests that kill many."""
 
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from typing import Any, Final
 
@@ -16,6 +19,10 @@ def processes() -> ForkServerContext:
     """A server that has the library loaded and forks a fresh process from it in milliseconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["crash.workload"])
+    # The server imports before it is told the path of its parent, so it has to inherit one.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
     return context
 
 

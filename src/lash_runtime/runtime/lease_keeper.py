@@ -65,7 +65,9 @@ class LeaseKeeper:
         guard = LeaseGuard(store, lease, on_lost)
         guard.renew_at = self._clock.now() + self._interval_s
         self._guards.add(guard)
-        if self._task is None or self._task.task.done():
+        idle = self._task is None or self._task.task.done()
+        # While the core closes, what still runs is about to end: nothing is left to renew.
+        if idle and not self._tasks.closed:
             self._task = self._tasks.start(self._renew_for_ever(), name="lash-lease-keeper")
         return guard
 

@@ -75,11 +75,16 @@ class OpenSession:
         """
         self._ensure_unused()
         if self._runtime.state.is_unstored:
-            async with self._runtime.lane.turn():
-                await self._runtime.flush()
+            await self._runtime.env.tasks.complete(
+                self._flush(), name=f"lash-flush-{self.session_id}"
+            )
             self._ensure_unused()
         self._shut()
         return self._runtime
+
+    async def _flush(self) -> None:
+        async with self._runtime.lane.turn():
+            await self._runtime.flush()
 
     def abandon(self) -> None:
         """Close without storing anything: the core is going away."""

@@ -79,6 +79,13 @@ class TaskOwner:
         owned.task.add_done_callback(lambda task: self._forget(owned))
         return owned
 
+    async def complete(self, work: Coroutine[Any, Any, T], *, name: str) -> T:
+        """Run `work` and wait for it. Being cancelled here ends the wait, not the work, which
+        takes hold of something that only it can give back."""
+        owned = self.start(work, name=name)
+        await owned.settled()
+        return owned.task.result()
+
     async def aclose(self) -> None:
         """Interrupt what still runs and wait for it, at most `CLOSE_DEADLINE_S`. Idempotent."""
         self._closed = True

@@ -34,7 +34,7 @@ def prepare(catalog: ToolCatalog, index: int, call: PendingToolCall) -> ReadyCal
     if tool is None:
         return runtime_failure(
             "tool_unavailable",
-            "Tool is unavailable in this session",
+            f"Tool {call.tool_name!r} is unavailable in this session",
             class_=ToolFailureClass.UNAVAILABLE,
         )
     if call.args_error is not None:

@@ -7,6 +7,8 @@ history that was left open.
 
 from dataclasses import dataclass, replace
 
+import anyio
+
 from ...ports.leases import SessionExecutionLease
 from ...ports.persistence import TurnPersistence
 from ...ports.session_state import HeadStamp
@@ -52,7 +54,10 @@ async def accept(
     asked = acceptance
     for _ in range(ROUNDS):
         try:
-            answer = await store.accept_turn(asked)
+            # Shielded, and bounded by the store's own limits: an acceptance that happened and
+            # that nobody heard of would hold the lane until its lease lapses.
+            with anyio.CancelScope(shield=True):
+                answer = await store.accept_turn(asked)
         except StoreError as error:
             raise fault_of_commit(error, acceptance.session_id) from error
         match answer:

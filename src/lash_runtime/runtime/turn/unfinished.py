@@ -8,6 +8,8 @@ says what happened.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+import anyio
+
 from ...kernel.draft import TurnDraft
 from ...kernel.resume_safety import close_open_calls
 from ...kernel.shared_sequence import SharedSequence
@@ -98,13 +100,15 @@ class TurnCloser:
 
         Raises `SessionBusy`, naming `turn_id` as what keeps it busy, otherwise.
         """
-        claimed = await self._store.try_claim_session_execution_lease(
-            self._session_id, self._owner, self._ttl_ms
-        )
-        if isinstance(claimed, LeaseBusy):
-            claimed = await self._store.reclaim_session_execution_lease(
-                self._session_id, self._owner, claimed.holder.fence(), self._ttl_ms
+        # Shielded for the same reason as an acceptance: nobody would give this lease back.
+        with anyio.CancelScope(shield=True):
+            claimed = await self._store.try_claim_session_execution_lease(
+                self._session_id, self._owner, self._ttl_ms
             )
+            if isinstance(claimed, LeaseBusy):
+                claimed = await self._store.reclaim_session_execution_lease(
+                    self._session_id, self._owner, claimed.holder.fence(), self._ttl_ms
+                )
         match claimed:
             case LeaseAcquired(lease=lease):
                 return lease
