@@ -66,9 +66,10 @@ from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import FixedIdSource, ManualClock
 
 SESSIONS = ("one", "two")
-TURN_IDS = ("t1", "t2", "t3")
+TURN_IDS = ("t1", "t2", "t3", "t4")
 NODE_IDS = ("n1", "n2", "n3", "n4", "n5")
 ATTACHMENTS = ("a1", "a2")
+ENDS = (TurnState.COMMITTED, TurnState.INTERRUPTED, TurnState.FAILED)
 TIMESTAMP = "2025-06-15T15:06:40.000Z"
 
 
@@ -100,8 +101,12 @@ session_ids = st.sampled_from(SESSIONS)
 turn_ids = st.sampled_from(TURN_IDS)
 owner_numbers = st.integers(0, 3)
 ttls = st.sampled_from((3_000, 1_000, 0))
+rarely = st.integers(0, 99).map(lambda number: number in range(40, 50))
 recent = st.integers(0, 3)
 """How many fences ago: histories are interesting near their end."""
+
+current_or_recent = st.sampled_from((None, None, None, 0, 1, 2))
+"""`None` is the fence of whoever holds the lane, or of one who takes it now."""
 
 maybe_node_id = st.none() | st.sampled_from(NODE_IDS)
 nodes = st.lists(
@@ -109,7 +114,7 @@ nodes = st.lists(
         a_node,
         node_id=st.sampled_from(NODE_IDS),
         parent=maybe_node_id,
-        text=st.sampled_from(("hello", "hello", "other")),
+        text=st.sampled_from(("hello",) * 5 + ("other",)),
     ),
     max_size=3,
 ).map(tuple)
@@ -156,7 +161,6 @@ class Side:
         self.seed = seed
         self.stores: dict[str, TurnPersistence] = {}
         self.tokens: dict[str, str] = {}
-        self.refs: dict[str, RuntimeCommitResult] = {}
 
     async def open(self) -> None:
         self.storage.bind(clock=self.clock, ids=FixedIdSource(self.seed))
@@ -200,12 +204,23 @@ class Agreement(RuleBasedStateMachine):
         self.sqlite = Side(self.a_sqlite_storage(), self.clock, seed=2)
         self.fences: list[Pair] = []
         self.revisions: dict[str, int] = dict.fromkeys(SESSIONS, 0)
+        self.unfinished: dict[str, list[str]] = {session_id: [] for session_id in SESSIONS}
         self.execution_refs: list[str] = []
 
     def a_sqlite_storage(self) -> SqliteStorage:
         return SqliteStorage(self.place / "agents.db", synchronous="normal")
 
     def teardown(self) -> None:
+        try:
+            for session_id in self.sqlite.stores:
+                self.both(lambda side, s=session_id: self.all_of(side, s))
+                for leaf in (None, *NODE_IDS):
+                    scope = ActivePath(leaf)
+                    self.both(lambda side, s=session_id, p=scope: side.stores[s].load_session(p))
+        finally:
+            self.clean_up()
+
+    def clean_up(self) -> None:
         self.runner.run(self.sqlite.storage.aclose())
         self.runner.close()
         shutil.rmtree(self.place)
@@ -228,9 +243,27 @@ class Agreement(RuleBasedStateMachine):
                     Pair(getattr(memory, name).fence(), getattr(sqlite, name).fence())
                 )
 
-    def fence(self, side: Side, ago: int) -> SessionExecutionLeaseFence:
-        pair = self.fences[max(-1 - ago, -len(self.fences))]
+    def fence(self, side: Side, ago: int | Pair) -> SessionExecutionLeaseFence:
+        pair = ago
+        if isinstance(pair, int):
+            pair = self.fences[max(-1 - pair, -len(self.fences))]
         return pair.memory if side is self.memory else pair.sqlite
+
+    def live_pair(self, session_id: str, owner: int) -> Pair:
+        """The fence that backs a write of that session now."""
+        self.remember(
+            *self.both(
+                lambda side: side.stores[session_id].try_claim_session_execution_lease(
+                    session_id, self.owners[owner], 3_000
+                )
+            )
+        )
+        return self.fences[-1]
+
+    def pair(self, session_id: str, owner: int, ago: int | None) -> Pair:
+        if ago is None or not self.fences:
+            return self.live_pair(session_id, owner)
+        return self.fences[max(-1 - ago, -len(self.fences))]
 
     @initialize()
     def open_both(self) -> None:
@@ -288,11 +321,11 @@ class Agreement(RuleBasedStateMachine):
     @rule(
         session_id=session_ids,
         turn_id=turn_ids,
-        text=st.sampled_from(("hello", "hello", "other")),
+        text=st.sampled_from(("hello",) * 5 + ("other",)),
         owner=owner_numbers,
         ttl=ttls,
         ago=st.none() | recent,
-        replace_session=st.sampled_from((False, False, True)),
+        replace_session=rarely,
     )
     def accept(
         self,
@@ -325,43 +358,53 @@ class Agreement(RuleBasedStateMachine):
 
         self.remember(*self.both(call))
 
-    @precondition(lambda self: self.fences)
+    @precondition(lambda self: any(self.unfinished.values()))
     @rule(
-        ago=recent,
-        turn_id=turn_ids,
-        state=st.sampled_from([*TurnState]),
+        session_id=session_ids,
+        owner=owner_numbers,
+        ago=current_or_recent,
+        number=st.integers(0, 2),
+        state=st.sampled_from((*TurnState, *ENDS, *ENDS)),
         release=st.booleans(),
     )
-    def settle(self, ago: int, turn_id: str, state: TurnState, release: bool) -> None:
-        settlement = self.a_settlement(turn_id, state)
+    def settle(
+        self,
+        session_id: str,
+        owner: int,
+        ago: int | None,
+        number: int,
+        state: TurnState,
+        release: bool,
+    ) -> None:
+        pair = self.pair(session_id, owner, ago)
+        settlement = self.a_settlement(self.a_turn(session_id, number), state)
         self.both(
             lambda side: side.stores["two"].settle_turn(
-                self.fence(side, ago), settlement, release=release
+                self.fence(side, pair), settlement, release=release
             )
         )
 
-    @precondition(lambda self: self.fences)
     @rule(
-        ago=recent,
-        foreign=st.sampled_from((False, False, False, True)),
-        behind=st.none() | st.sampled_from((0, 0, 1)),
+        session_id=session_ids,
+        owner=owner_numbers,
+        ago=current_or_recent,
+        foreign=rarely,
+        behind=st.sampled_from((0, 0, None, 0, 0, 1, 0)),
         graph=deltas,
         held=components,
-        carried=st.none() | recent,
+        carried=st.sampled_from((None, None, 0, 1)),
         spent=usage,
-        stamp=st.none() | st.tuples(turn_ids, st.sampled_from(("c1", "c2"))),
-        settled=st.none()
-        | st.tuples(
-            turn_ids,
-            st.sampled_from((TurnState.COMMITTED, TurnState.INTERRUPTED, TurnState.FAILED)),
-        ),
+        stamp=st.none() | st.tuples(turn_ids, st.sampled_from(("c1", "c1", "c2"))),
+        settled=st.none() | st.tuples(st.integers(0, 2), st.sampled_from(ENDS)),
         attachments=st.lists(st.sampled_from(ATTACHMENTS), max_size=2),
         turn_index=st.integers(0, 3),
         release=st.booleans(),
     )
     def commit(
         self,
-        ago: int,
+        session_id: str,
+        owner: int,
+        ago: int | None,
         foreign: bool,
         behind: int | None,
         graph: GraphCommitDelta,
@@ -369,13 +412,17 @@ class Agreement(RuleBasedStateMachine):
         carried: int | None,
         spent: tuple[TokenLedgerEntry, ...],
         stamp: tuple[str, str] | None,
-        settled: tuple[str, TurnState] | None,
+        settled: tuple[int, TurnState] | None,
         attachments: list[str],
         turn_index: int,
         release: bool,
     ) -> None:
-        session_id = self.fences[max(-1 - ago, -len(self.fences))].memory.session_id
+        pair = self.pair(session_id, owner, ago)
+        session_id = pair.memory.session_id
         store_of = SESSIONS[1 - SESSIONS.index(session_id)] if foreign else session_id
+        settlement = None
+        if settled is not None and self.unfinished[session_id]:
+            settlement = self.a_settlement(self.a_turn(session_id, settled[0]), settled[1])
         checkpoint = HydratedSessionCheckpoint(
             turn_state=PersistedTurnState(turn_index=turn_index), **held
         )
@@ -384,7 +431,7 @@ class Agreement(RuleBasedStateMachine):
             checkpoint = replace(checkpoint, execution_state=None, execution_state_ref=ref)
 
         def call(side: Side) -> Awaitable[Any]:
-            fence = self.fence(side, ago)
+            fence = self.fence(side, pair)
             return side.stores[store_of].commit_runtime_state(
                 RuntimeCommit(
                     session_id=session_id,
@@ -403,7 +450,7 @@ class Agreement(RuleBasedStateMachine):
                     else RuntimeTurnCommitStamp(
                         session_id=session_id, turn_id=stamp[0], turn_commit_hash=stamp[1]
                     ),
-                    turn_settlement=None if settled is None else self.a_settlement(*settled),
+                    turn_settlement=settlement,
                     committed_attachment_ids=tuple(attachments),
                     release_session_execution_lease=fence if release else None,
                 )
@@ -413,66 +460,77 @@ class Agreement(RuleBasedStateMachine):
         if isinstance(result, RuntimeCommitResult) and result.manifest.execution_state_ref:
             self.execution_refs.append(result.manifest.execution_state_ref)
 
-    @rule(session_id=session_ids, attachment_id=st.sampled_from(ATTACHMENTS))
-    def intend(self, session_id: str, attachment_id: str) -> None:
+    @rule(
+        session_id=session_ids,
+        attachment_id=st.sampled_from(ATTACHMENTS),
+        what=st.sampled_from(("intend", "intend", "keep", "forget")),
+    )
+    def keep_track_of_an_attachment(self, session_id: str, attachment_id: str, what: str) -> None:
         intent = AttachmentIntent(
             attachment_id=attachment_id,
             session_id=session_id,
             canonical_uri=f"sha256:{attachment_id}",
             intent_at_epoch_ms=self.clock.timestamp_ms(),
         )
-        self.both(lambda side: side.stores[session_id].record_intent(intent))
 
-    @rule(session_id=session_ids, attachment_id=st.sampled_from(ATTACHMENTS), keep=st.booleans())
-    def keep_or_forget(self, session_id: str, attachment_id: str, keep: bool) -> None:
         def call(side: Side) -> Awaitable[Any]:
             store = side.stores[session_id]
-            if keep:
+            if what == "intend":
+                return store.record_intent(intent)
+            if what == "keep":
                 return store.commit_refs(session_id, (attachment_id,))
             return store.forget(attachment_id)
 
         self.both(call)
 
-    @rule(session_id=session_ids, name=st.text(max_size=5))
+    @rule(session_id=session_ids, name=st.sampled_from(("", "Oslo \U0001f9ed")))
     def rename(self, session_id: str, name: str) -> None:
         meta = SessionMeta(session_id=session_id, session_name=name, created_at=TIMESTAMP)
         self.both(lambda side: side.stores[session_id].save_session_meta(meta))
 
-    @rule(data=st.sampled_from((b"", b"one", b"two")), label=st.none() | st.just("label"))
-    def attach(self, data: bytes, label: str | None) -> None:
+    @rule(
+        data=st.sampled_from((b"", b"one", b"two")),
+        label=st.none() | st.just("label"),
+        delete=st.booleans(),
+    )
+    def attach(self, data: bytes, label: str | None, delete: bool) -> None:
         meta = AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG), label=label)
         ref, _ = self.both(lambda side: side.storage.attachments.put(data, meta))
-        self.both(lambda side: side.storage.attachments.get(ref.id))
-
-    @rule(data=st.sampled_from((b"", b"one", b"two")))
-    def detach(self, data: bytes) -> None:
-        meta = AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG))
-        ref, _ = self.both(lambda side: side.storage.attachments.put(data, meta))
-        self.both(lambda side: side.storage.attachments.delete(ref.id))
+        if delete:
+            self.both(lambda side: side.storage.attachments.delete(ref.id))
         self.both(lambda side: side.storage.attachments.get(ref.id))
 
     @invariant()
-    def everything_that_can_be_read_is_the_same(self) -> None:
+    def sessions_look_the_same(self) -> None:
         if not self.sqlite.stores:
             return
         for session_id in SESSIONS:
-            read, _ = self.both(lambda side, s=session_id: self.all_of(side, s))
-            self.revisions[session_id] = read[0].head_revision if read[0] else 0
+            (read, unfinished), _ = self.both(lambda side, s=session_id: self.glance(side, s))
+            self.revisions[session_id] = read.head_revision if read else 0
+            self.unfinished[session_id] = [row.turn_id for row in unfinished]
+
+    async def glance(self, side: Side, session_id: str) -> list[Any]:
+        store = side.stores[session_id]
+        return [
+            await store.load_session(FullGraph()),
+            await store.list_unfinished_turns(session_id),
+        ]
 
     async def all_of(self, side: Side, session_id: str) -> list[Any]:
         store = side.stores[session_id]
         return [
-            await store.load_session(FullGraph()),
-            await store.load_session(ActivePath()),
-            await store.load_session(ActivePath("n2")),
-            await store.load_node("n1"),
             await store.load_head_stamp(),
             await store.load_session_meta(),
-            await store.list_unfinished_turns(session_id),
+            [await store.load_node(node_id) for node_id in NODE_IDS],
             [await store.load_turn(session_id, turn_id) for turn_id in TURN_IDS],
             await store.list_uncommitted(self.clock.timestamp_ms() - 1_000),
             await store.list_uncommitted(self.clock.timestamp_ms()),
         ]
+
+    def a_turn(self, session_id: str, number: int) -> str:
+        """An unfinished turn of the session while it has one; else one of the known ids."""
+        unfinished = self.unfinished[session_id]
+        return unfinished[number % len(unfinished)] if unfinished else TURN_IDS[number]
 
     def a_settlement(self, turn_id: str, state: TurnState) -> TurnSettlement:
         if state is TurnState.FAILED:
@@ -484,7 +542,7 @@ class Agreement(RuleBasedStateMachine):
 
 TestAgreement = Agreement.TestCase
 TestAgreement.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

@@ -263,15 +263,17 @@ class SessionBook:
         return 0 if checkpoint is None else checkpoint.turn_state.turn_index
 
     def _path_to(self, leaf_node_id: str | None) -> tuple[SessionNodeRecord, ...]:
-        path: dict[str, SessionNodeRecord] = {}
+        path: list[SessionNodeRecord] = []
         node_id = leaf_node_id
-        while node_id is not None and node_id not in path:
-            node = self._nodes.get(node_id)
-            if node is None:
-                break
-            path[node_id] = node
+        while node_id is not None and (node := self._nodes.get(node_id)) is not None:
+            if len(path) == len(self._nodes):
+                raise StoreBackendError(
+                    f"the nodes of session {self.session_id!r} above {leaf_node_id!r} form a cycle"
+                )
+            path.append(node)
             node_id = node.parent_node_id
-        return tuple(reversed(path.values()))
+        path.reverse()
+        return tuple(path)
 
     def _earlier_result(self, stamp: RuntimeTurnCommitStamp | None) -> RuntimeCommitResult | None:
         if stamp is None:

@@ -101,15 +101,15 @@ class GraphConformance(StorageCase):
         await store.commit_runtime_state(a_commit(fence, graph=first(*nodes)))
         assert await ids(store, ActivePath()) == ["c", "d"]
 
-    async def test_a_path_through_a_cycle_ends(self, storage: Storage) -> None:
-        """A damaged parent chain shows each node at most once and never hangs the reader."""
+    async def test_a_path_through_a_cycle_is_an_error(self, storage: Storage) -> None:
+        """A damaged parent chain never hangs the reader, and never passes for a history."""
         store = await a_store(storage)
         fence = (await hold(store)).fence()
-        nodes = (a_node("a", "b"), a_node("b", "a"))
-        await store.commit_runtime_state(a_commit(fence, graph=first(*nodes)))
-        path = await ids(store, ActivePath())
-        assert path[-1] == "b"
-        assert len(path) == len(set(path))
+        nodes = (a_node("a", "b"), a_node("b", "a"), *a_chain("c", "d"))
+        await store.commit_runtime_state(a_commit(fence, graph=first(*nodes, leaf="b")))
+        await raised_by(store.load_session(ActivePath()), StoreBackendError)
+        assert await ids(store, ActivePath("d")) == ["c", "d"]
+        assert (await a_read(store)).nodes == nodes
 
     async def test_an_unchanged_graph_moves_the_leaf_alone(self, storage: Storage) -> None:
         """Going back to an earlier node keeps everything that was said after it."""
