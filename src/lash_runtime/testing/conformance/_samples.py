@@ -1,7 +1,7 @@
 """Short ways to build what the cases hand to a store, and to see all that a store shows."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ...model.canonical import canonical_hash
 from ...model.messages import MessageRole, text_message
@@ -43,6 +43,23 @@ TIMESTAMP = "2025-06-15T15:06:40.000Z"
 ALICE = LeaseOwnerIdentity(owner_id="alice", incarnation_id="1")
 ALICE_AGAIN = LeaseOwnerIdentity(owner_id="alice", incarnation_id="2")
 BOB = LeaseOwnerIdentity(owner_id="bob", incarnation_id="1")
+
+
+ODD_IDS: Final = (
+    "../../etc/passwd",
+    "/absolute",
+    "..",
+    " ",
+    "",
+    "x" * 10_000,
+    "a'; DROP TABLE heads; --",
+    "%s {} %(id)s",
+    "ünï\u0301cødé \U0001f9ed",
+    "S",
+    "s ",
+    "line\nbreak",
+)
+"""Ids are text, never paths and never patterns."""
 
 
 async def a_store(storage: Storage, session_id: str = "s") -> TurnPersistence:

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ...model.frames import AgentFrameAssignment, AgentFrameRecord, FrameStatus
 from ...model.policy import ModelSpec
@@ -391,17 +392,22 @@ class CommitConformance(StorageCase):
         assert [entry.attachment_id for entry in waiting] == ["b"]
 
     async def test_a_cancelled_commit_happened_or_did_not(self, storage: Storage) -> None:
-        """Whichever it was, the head is whole and the store goes on working."""
+        """However far it had come: its outcome is settled when the caller goes on, and whole."""
         store = await a_store(storage)
         fence = (await hold(store)).fence()
-        await store.commit_runtime_state(a_commit(fence, graph=first(*a_chain("a"))))
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await store.commit_runtime_state(a_commit(fence, graph=append(a_node("b", "a"))))
-        read = await a_read(store)
-        assert (read.head_revision, read.leaf_node_id, len(read.nodes)) in (
-            (1, "a", 1),
-            (2, "b", 2),
-        )
-        result = await store.commit_runtime_state(a_commit(fence, graph=append(a_node("b", "a"))))
-        assert result.head_revision == read.head_revision + 1
+        await store.commit_runtime_state(a_commit(fence, graph=first(a_node("n0"))))
+        for steps in range(10):
+            before = await a_read(store)
+            node = a_node(f"n{steps + 1}", before.leaf_node_id)
+            async with anyio.create_task_group() as commits:
+                commits.start_soon(store.commit_runtime_state, a_commit(fence, graph=append(node)))
+                for _ in range(steps):
+                    await checkpoint()
+                commits.cancel_scope.cancel()
+            after = await a_read(store)
+            assert (after.head_revision, after.leaf_node_id, after.nodes) in (
+                (before.head_revision, before.leaf_node_id, before.nodes),
+                (before.head_revision + 1, node.node_id, (*before.nodes, node)),
+            )
+            result = await store.commit_runtime_state(a_commit(fence, graph=append(node)))
+            assert result.head_revision == after.head_revision + 1

@@ -1,7 +1,6 @@
 """Sessions of one storage: how they come to be, what names them, and that they stay apart."""
 
 from datetime import datetime
-from typing import Final
 
 from ...model.policy import ModelSpec, SessionPolicy
 from ...model.session_meta import ChildRelation, SessionMeta
@@ -14,6 +13,7 @@ from ._case import StorageCase
 from ._raises import raised_by
 from ._samples import (
     BOB,
+    ODD_IDS,
     TIMESTAMP,
     a_commit,
     a_node,
@@ -26,22 +26,6 @@ from ._samples import (
     spent,
 )
 from .graphs import a_read
-
-ODD_SESSION_IDS: Final = (
-    "../../etc/passwd",
-    "/absolute",
-    "..",
-    " ",
-    "",
-    "x" * 10_000,
-    "a'; DROP TABLE heads; --",
-    "%s {} %(id)s",
-    "ünï\u0301cødé \U0001f9ed",
-    "S",
-    "s ",
-    "line\nbreak",
-)
-"""Ids are text, never paths and never patterns."""
 
 
 class SessionConformance(StorageCase):
@@ -146,7 +130,7 @@ class SessionConformance(StorageCase):
 
     async def test_any_text_can_be_a_session_id(self, storage: Storage) -> None:
         """Ids that look like paths, SQL or each other are only names, however long."""
-        for session_id in ODD_SESSION_IDS:
+        for session_id in ODD_IDS:
             store = await a_store(storage, session_id)
             turn = await accepted(store, an_acceptance(session_id=session_id))
             await store.commit_runtime_state(
@@ -158,7 +142,7 @@ class SessionConformance(StorageCase):
                     turn_commit=a_stamp(session_id=session_id),
                 )
             )
-        for session_id in ODD_SESSION_IDS:
+        for session_id in ODD_IDS:
             store = await a_store(storage, session_id)
             read = await a_read(store)
             assert (read.session_id, read.nodes) == (session_id, (a_node("n1", text=session_id),))

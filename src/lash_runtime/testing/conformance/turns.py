@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ...model.canonical import canonical_hash
 from ...model.outcome import StopReason, stopped
+from ...ports.leases import LeaseAcquired, LeaseBusy
 from ...ports.persistence import TurnPersistence
 from ...ports.session_state import FullGraph
 from ...ports.storage import Storage
@@ -31,13 +33,16 @@ from ._raises import raised_by
 from ._samples import (
     ALICE_AGAIN,
     BOB,
+    ODD_IDS,
     TTL_MS,
     a_chain,
     a_commit,
+    a_node,
     a_stamp,
     a_store,
     accepted,
     an_acceptance,
+    append,
     as_committed,
     as_failed,
     at_turn,
@@ -241,6 +246,25 @@ class AcceptanceConformance(StorageCase):
         assert sum(isinstance(outcome, TurnRefused) for outcome in outcomes) == 7
         assert len(await store.list_unfinished_turns("s")) == 1
 
+    async def test_a_cancelled_acceptance_happened_or_did_not(self, storage: Storage) -> None:
+        """However far it had come, there is a row with its lane, or neither."""
+        for steps in range(10):
+            session_id = f"s{steps}"
+            store = await a_store(storage, session_id)
+            asked = an_acceptance(session_id=session_id)
+            async with anyio.create_task_group() as callers:
+                callers.start_soon(store.accept_turn, asked)
+                for _ in range(steps):
+                    await checkpoint()
+                callers.cancel_scope.cancel()
+            row = await store.load_turn(session_id, "t1")
+            claimed = await store.try_claim_session_execution_lease(session_id, BOB, TTL_MS)
+            assert isinstance(claimed, LeaseAcquired if row is None else LeaseBusy)
+            if isinstance(claimed, LeaseBusy):
+                assert row is not None
+                assert row.fencing_token == claimed.holder.fencing_token
+                assert await store.accept_turn(asked) == TurnKnown(row)
+
     async def test_replacing_a_session_empties_it_in_the_same_step(self, storage: Storage) -> None:
         """History and usage are gone; neither the revision nor the lane's counter is reused."""
         store = await a_store(storage)
@@ -434,6 +458,24 @@ class SettlementConformance(StorageCase):
             numbers.append(turn.row.seq)
             await store.settle_turn(turn.lease.fence(), as_failed(turn_id), release=True)
         assert numbers == sorted(set(numbers))
+
+    async def test_any_text_can_be_a_turn_id(self, storage: Storage) -> None:
+        """A host brings ids of its own; none of them is taken for another."""
+        store = await a_store(storage)
+        for at, turn_id in enumerate(ODD_IDS):
+            turn = await accepted(store, an_acceptance(turn_id, f"words {at}"))
+            await store.commit_runtime_state(
+                a_commit(
+                    turn.lease.fence(),
+                    graph=append(a_node(f"n{at}")),
+                    turn_settlement=as_committed(turn_id, f"answer {at}"),
+                    turn_commit=a_stamp(turn_id),
+                )
+            )
+        for at, turn_id in enumerate(ODD_IDS):
+            row = await store.load_turn("s", turn_id)
+            assert row is not None
+            assert (row.turn_id, row.result) == (turn_id, as_committed(text=f"answer {at}").result)
 
     async def test_a_turn_is_looked_up_by_session_and_id(self, storage: Storage) -> None:
         """Unknown ids are `None`, and another session's turn is unknown."""
