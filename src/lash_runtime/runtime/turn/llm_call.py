@@ -60,6 +60,11 @@ CANCELLED = LlmCallError(
     terminal_reason=LlmTerminalReason.CANCELLED,
 )
 
+CANCELLED_ITSELF = LlmCallError(
+    message="the provider was cancelled by its own work, although nobody had cancelled the call",
+    code="provider_cancelled_itself",
+)
+
 
 class LlmCallExecutor:
     """Runs one `LlmCallCommand` against a provider."""
@@ -154,6 +159,7 @@ class _StreamingCall:
 
     async def run(self) -> LlmCallOutcome:
         withdraw = self._cancel.on_cancel(self._wake_from_any_thread)
+        pumped: Ok[LlmResponse | LlmCallError] | Err | None = None
         try:
             async with anyio.create_task_group() as call:
                 call.start_soon(self._ask_provider)
@@ -162,6 +168,9 @@ class _StreamingCall:
         finally:
             withdraw()
         match pumped:
+            case None:
+                # The group ended from within: the child was cancelled and this task was not.
+                return LlmCallOutcome(CANCELLED_ITSELF, text_streamed=self._streamed_prose)
             case Err(error=error):
                 raise error
             case Ok(value=answer):
@@ -171,7 +180,8 @@ class _StreamingCall:
 
     async def _ask_provider(self) -> None:
         try:
-            self._verdict = await self._provider.complete(self._request)
+            answer: object = await self._provider.complete(self._request)
+            self._verdict = answer if isinstance(answer, LlmResponse) else _no_response(answer)
         except ProviderFailure as failure:
             self._verdict = failure.to_call_error()
         except Exception as error:
@@ -289,6 +299,14 @@ class _StreamingCall:
                 await self._reporter.emit(AssistantProseDelta(part.text), item_id)
         elif response.full_text:
             await self._reporter.emit(AssistantProseDelta(response.full_text), self._prose_id)
+
+
+def _no_response(answer: object) -> LlmCallError:
+    """The error of an adapter that returned something else, most often nothing."""
+    return LlmCallError(
+        message=f"the provider returned {type(answer).__name__} instead of a response",
+        code="provider_returned_no_response",
+    )
 
 
 def _cap_exceeded(cap: int, capacity: int) -> LlmCallError:
