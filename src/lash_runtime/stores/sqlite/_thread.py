@@ -3,9 +3,9 @@
 A body is a synchronous function of the connection and is submitted whole, so no other task's
 statement can come between two of its own. Bodies run one at a time, in submission order.
 
-This is the only module that touches what aiosqlite does not publish: `_execute`, which queues
-any function for the connection's thread, and `_thread`, to keep the thread from holding up the
-end of the interpreter.
+This is the only module that touches what aiosqlite does not publish: `_execute` and `_tx`, which
+queue any function for the connection's thread, and `_thread`, to keep the thread from holding up
+the end of the interpreter.
 """
 
 import sqlite3
@@ -32,9 +32,15 @@ class DatabaseThread:
     async def start(cls, connect: Callable[[], sqlite3.Connection]) -> "DatabaseThread":
         """Open what `connect` returns, on the new thread. What it raises is raised here."""
         opened: list[sqlite3.Connection] = []
+        refused: list[Exception] = []
 
         def connector() -> sqlite3.Connection:
-            opened.append(connect())
+            try:
+                opened.append(connect())
+            except Exception as error:
+                # A connector that raised would leave a thread that nothing waits for.
+                refused.append(error)
+                opened.append(sqlite3.connect(":memory:", check_same_thread=False))
             return opened[0]
 
         connection = aiosqlite.Connection(connector, iter_chunk_size=64)
@@ -42,6 +48,9 @@ class DatabaseThread:
         # Bounded by the busy timeout of `connect`: half an opening would leak its connection.
         with CancelScope(shield=True):
             await connection
+            if refused:
+                await connection.close()
+                raise refused[0]
         return cls(connection, opened[0])
 
     async def run(self, body: Callable[[sqlite3.Connection], T]) -> T:
@@ -58,4 +67,5 @@ class DatabaseThread:
 
     def abandon(self) -> None:
         """End the thread when nobody is there to wait for it."""
-        self._connection.stop()
+        # On its own thread, where there is no event loop that could be gone before the answer.
+        self._connection._tx.put_nowait((None, self._connection.stop))  # noqa: SLF001
