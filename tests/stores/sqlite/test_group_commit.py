@@ -1,0 +1,248 @@
+"""Group commit: one transaction for what gathers, and each caller's own answer."""
+
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from lash_runtime.ports.store_errors import HeadRevisionConflict, StoreBackendError
+from lash_runtime.stores.sqlite._group_commit import (
+    MAX_GROUP_BODIES,
+    MAX_GROUP_BYTES,
+    GroupCommit,
+)
+from lash_runtime.stores.sqlite._thread import DatabaseThread
+
+pytestmark = pytest.mark.anyio
+
+Body = Callable[[sqlite3.Connection], int]
+
+
+class Writer:
+    """A group-committing writer over a file, the statements it ran, and a second reader."""
+
+    def __init__(self, path: Path, thread: DatabaseThread, statements: list[str]) -> None:
+        self.path = path
+        self.thread = thread
+        self.statements = statements
+        self.writes = GroupCommit(thread)
+
+    @property
+    def transactions(self) -> int:
+        return self.statements.count("COMMIT")
+
+    def stored(self) -> list[int]:
+        with sqlite3.connect(self.path) as db:
+            rows = [row[0] for row in db.execute("SELECT a FROM t ORDER BY a")]
+        db.close()
+        return rows
+
+    async def together(self, *bodies: Body, size: int = 0) -> list[int | Exception]:
+        """Submit `bodies` while the thread is busy, so that they meet in one line."""
+        answers: dict[int, int | Exception] = {}
+        busy = threading.Event()
+
+        async def submit(number: int, body: Body) -> None:
+            try:
+                answers[number] = await self.writes.submit(body, size)
+            except Exception as error:
+                answers[number] = error
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.thread.run, lambda _: busy.wait(30))
+            for number, body in enumerate(bodies):
+                tasks.start_soon(submit, number, body)
+            await anyio.wait_all_tasks_blocked()
+            busy.set()
+        return [answers[number] for number in range(len(bodies))]
+
+
+@pytest.fixture
+async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
+    path = tmp_path / "t.db"
+    statements: list[str] = []
+
+    def connect() -> sqlite3.Connection:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, filling BLOB)")
+        db.set_trace_callback(statements.append)
+        return db
+
+    thread = await DatabaseThread.start(connect)
+    yield Writer(path, thread, statements)
+    await thread.close()
+
+
+def inserts(number: int) -> Body:
+    def body(db: sqlite3.Connection) -> int:
+        db.execute("INSERT INTO t (a) VALUES (?)", (number,))
+        return number
+
+    return body
+
+
+def inserts_then_raises(number: int) -> Body:
+    def body(db: sqlite3.Connection) -> int:
+        db.execute("INSERT INTO t (a) VALUES (?)", (number,))
+        raise HeadRevisionConflict(expected=1, actual=2)
+
+    return body
+
+
+async def test_writes_that_wait_together_share_one_transaction(writer: Writer) -> None:
+    """A hundred sessions on one file pay for one flush to the disk."""
+    assert await writer.together(*map(inserts, range(100))) == list(range(100))
+    assert writer.transactions == 1
+    assert writer.stored() == list(range(100))
+
+
+async def test_a_lone_write_is_one_transaction_that_waits_for_nobody(writer: Writer) -> None:
+    """It does not even pay for a savepoint."""
+    assert await writer.writes.submit(inserts(1)) == 1
+    assert [s.split()[0] for s in writer.statements] == ["BEGIN", "INSERT", "COMMIT"]
+
+
+async def test_a_body_that_raises_is_undone_alone(writer: Writer) -> None:
+    """A stranger's conflict is no reason for anybody else's write to fail."""
+    answers = await writer.together(inserts(1), inserts_then_raises(2), inserts(3))
+    assert [answers[0], answers[2]] == [1, 3]
+    assert isinstance(answers[1], HeadRevisionConflict)
+    assert writer.stored() == [1, 3]
+    assert writer.transactions == 1
+
+
+async def test_an_sqlite_error_in_a_body_is_undone_alone_and_translated(writer: Writer) -> None:
+    """A broken constraint leaves as a store error with its cause."""
+    await writer.writes.submit(inserts(1))
+    answers = await writer.together(inserts(1), inserts(2))
+    assert isinstance(answers[0], StoreBackendError)
+    assert isinstance(answers[0].__cause__, sqlite3.IntegrityError)
+    assert writer.stored() == [1, 2]
+
+
+async def test_when_every_body_raises_nothing_is_committed(writer: Writer) -> None:
+    """A refused write costs no flush."""
+    answers = await writer.together(inserts_then_raises(1), inserts_then_raises(2))
+    assert all(isinstance(answer, HeadRevisionConflict) for answer in answers)
+    assert writer.transactions == 0
+    assert writer.stored() == []
+
+
+async def test_a_body_that_ends_the_transaction_takes_nobody_with_it(writer: Writer) -> None:
+    """Only the write that did not fit fails; its neighbours are run again, one by one."""
+
+    def set_limit(db: sqlite3.Connection) -> int:
+        pages: int = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 4}")
+        return 0
+
+    def overfills(db: sqlite3.Connection) -> int:
+        db.execute("INSERT INTO t (a, filling) VALUES (9, zeroblob(1000000))")
+        return 9
+
+    await writer.thread.run(set_limit)
+    answers = await writer.together(inserts(1), overfills, inserts(2))
+    assert [answers[0], answers[2]] == [1, 2]
+    assert isinstance(answers[1], StoreBackendError)
+    assert "full" in str(answers[1])
+    assert writer.stored() == [1, 2]
+
+
+async def test_a_body_that_rolls_back_by_itself_fails_alone(writer: Writer) -> None:
+    """Whatever ended the transaction, what came before it is not lost."""
+
+    def ends_it(db: sqlite3.Connection) -> int:
+        db.execute("ROLLBACK")
+        return 0
+
+    answers = await writer.together(inserts(1), ends_it, inserts(2))
+    assert [answers[0], answers[2]] == [1, 2]
+    assert isinstance(answers[1], StoreBackendError)
+    assert writer.stored() == [1, 2]
+
+
+async def test_a_commit_that_fails_is_told_to_all_who_wrote(writer: Writer) -> None:
+    """Nobody is told that a write is safe when the transaction that held it is not."""
+
+    def owes(number: int) -> Body:
+        def body(db: sqlite3.Connection) -> int:
+            db.execute("INSERT INTO child (parent) VALUES (?)", (number,))
+            return number
+
+        return body
+
+    def set_up(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("CREATE TABLE child (parent REFERENCES t (a) DEFERRABLE INITIALLY DEFERRED)")
+
+    await writer.thread.run(set_up)
+    answers = await writer.together(owes(5), inserts(1))
+    assert [type(answer) for answer in answers] == [StoreBackendError, StoreBackendError]
+    assert writer.stored() == []
+    assert await writer.writes.submit(inserts(2)) == 2
+
+
+async def test_a_group_is_bounded_by_number(writer: Writer) -> None:
+    """However many wait, the lock is given up in between."""
+    count = 2 * MAX_GROUP_BODIES + 1
+    await writer.together(*map(inserts, range(count)))
+    assert writer.transactions == 3
+    assert len(writer.stored()) == count
+
+
+async def test_a_group_is_bounded_by_size(writer: Writer) -> None:
+    """A few large writes do not become one huge transaction."""
+    await writer.together(*map(inserts, range(6)), size=MAX_GROUP_BYTES)
+    assert writer.transactions == 3
+
+
+async def test_an_answer_means_that_everyone_can_see_the_write(writer: Writer) -> None:
+    """No answer leaves before the commit."""
+    seen: list[list[int]] = []
+
+    async def write_and_look(number: int) -> None:
+        await writer.writes.submit(inserts(number))
+        seen.append(writer.stored())
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(write_and_look, number)
+    assert all(number in stored for number, stored in enumerate(seen))
+
+
+async def test_a_cancelled_write_that_has_not_begun_never_happens(writer: Writer) -> None:
+    """Its caller is gone at once and owns nothing."""
+    busy = threading.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.thread.run, lambda _: busy.wait(30))
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as cancelled:
+            cancelled.start_soon(writer.writes.submit, inserts(1))
+            await anyio.wait_all_tasks_blocked()
+            cancelled.cancel_scope.cancel()
+        busy.set()
+        await writer.writes.submit(inserts(2))
+    assert writer.stored() == [2]
+
+
+async def test_a_cancelled_write_that_has_begun_is_over_when_its_caller_goes_on(
+    writer: Writer,
+) -> None:
+    """It happened, and whoever looks next sees it."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(db: sqlite3.Connection) -> int:
+        began.set()
+        go_on.wait(30)
+        return inserts(1)(db)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(writer.writes.submit, slow)
+        await anyio.to_thread.run_sync(began.wait)
+        tasks.cancel_scope.cancel()
+        go_on.set()
+    assert writer.stored() == [1]

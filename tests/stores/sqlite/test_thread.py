@@ -1,0 +1,83 @@
+"""What the store relies on in aiosqlite, beyond what aiosqlite publishes."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from lash_runtime.stores.sqlite._thread import DatabaseThread
+
+pytestmark = pytest.mark.anyio
+
+
+def connect() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+
+async def test_bodies_run_whole_in_order_on_one_other_thread() -> None:
+    """No statement of one body can come between two of another."""
+    thread = await DatabaseThread.start(connect)
+    ran: list[tuple[int, int]] = []
+
+    async def submit(number: int) -> None:
+        await thread.run(lambda _: ran.append((number, threading.get_ident())))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(submit, number)
+    await thread.close()
+    assert [number for number, _ in ran] == list(range(20))
+    assert {ident for _, ident in ran} - {threading.get_ident()} == {ran[0][1]}
+
+
+async def test_a_body_gives_its_result_and_its_error_to_its_own_caller() -> None:
+    """The thread outlives what a body raises."""
+    thread = await DatabaseThread.start(connect)
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await thread.run(lambda db: db.execute("SELECT * FROM nowhere"))
+    assert await thread.run(lambda db: db.execute("SELECT 7").fetchone()) == (7,)
+    await thread.close()
+
+
+async def test_a_cancelled_caller_leaves_the_thread_usable() -> None:
+    """Only the waiting is cancelled."""
+    thread = await DatabaseThread.start(connect)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await thread.run(lambda db: db.execute("CREATE TABLE t (a)"))
+    assert await thread.run(lambda db: db.execute("SELECT count(*) FROM t").fetchone()) == (0,)
+    await thread.close()
+
+
+async def test_what_opening_raises_reaches_the_opener() -> None:
+    """And leaves no thread behind."""
+
+    def refuse() -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open")
+
+    await anyio.to_thread.run_sync(lambda: None)  # anyio's own thread is there from now on
+    before = threading.active_count()
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        await DatabaseThread.start(refuse)
+    with anyio.fail_after(10):
+        while threading.active_count() > before:
+            await anyio.to_thread.run_sync(lambda: None)
+
+
+def test_a_forgotten_storage_does_not_hold_up_the_end_of_the_program(tmp_path: Path) -> None:
+    """A program that forgets to close must still be able to stop."""
+    program = f"""
+import asyncio
+from lash_runtime.stores.sqlite import SqliteStorage
+storage = SqliteStorage({str(tmp_path / "a.db")!r})
+asyncio.run(storage.open())
+print("open")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "open\n"
