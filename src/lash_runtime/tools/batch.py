@@ -127,8 +127,6 @@ def _entry(index: int, completed: CompletedToolCall) -> dict[str, Any]:
     match completed.output.outcome:
         case ToolSuccess(payload=payload):
             return entry | {"result": payload}
-        case ToolFailed(payload=failure) if failure.code == "tool_unavailable":
-            error = f"Tool '{completed.tool_name}' is unavailable in this session"
         case ToolFailed(payload=failure):
             error = failure.message
         case ToolCancelled(payload=cancelled):
