@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 from weakref import WeakSet
 
 import anyio
@@ -50,7 +50,7 @@ from .wiring import CoreParts, CoreWiring, resolver_over
 DEFAULT_CONTEXT_WINDOW = 128_000
 """The prompt budget, in tokens, of a model that was given by name alone."""
 
-AnyTool: TypeAlias = FunctionTool[..., object] | ToolProvider
+AnyTool: TypeAlias = FunctionTool[..., Any] | ToolProvider
 
 
 class LashCore:
