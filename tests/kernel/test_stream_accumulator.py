@@ -204,7 +204,7 @@ def test_a_response_that_has_it_all_is_left_alone(steps: list[tuple[str, object]
         parts=accumulator.parts,
         terminal_reason=LlmTerminalReason.STOP,
     )
-    assert accumulator.apply_to_response(response) is response or not response.parts
+    assert accumulator.apply_to_response(response) == response
 
 
 @given(pushes)
@@ -265,3 +265,13 @@ def test_without_a_stream_the_response_is_what_it_is() -> None:
     """A call that does not stream goes through untouched."""
     response = LlmResponse(full_text="hi")
     assert StreamAccumulator().apply_to_response(response) is response
+
+
+def test_a_response_that_leaves_its_text_to_its_parts_gets_it_from_them() -> None:
+    """Whoever shows the answer in one piece must not have to look for it."""
+    parts = (TextOutput("hm", item("1", "commentary")), TextOutput("42", item("2", "final_answer")))
+    accumulator = StreamAccumulator()
+    assert accumulator.apply_to_response(LlmResponse(parts=parts)).full_text == "42"
+    accumulator.push_text("42")
+    response = accumulator.apply_to_response(LlmResponse(parts=parts))
+    assert (response.full_text, response.parts) == ("42", parts)

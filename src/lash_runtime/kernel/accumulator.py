@@ -146,17 +146,16 @@ class StreamAccumulator:
         """`response` with whatever was streamed and it does not contain, in order."""
         streamed = self.parts
         if not streamed:
-            return response
+            return _with_full_text(response)
         final = response.parts
         if not final and response.full_text:
             final = (TextOutput(response.full_text),)
         if response.parts and all(_contains(final, part) for part in streamed):
-            return response
-        merged = _merged(streamed, final)
-        full_text = response.full_text
-        if not full_text or response.parts:
-            full_text = visible_response_text(merged)
-        return replace(response, parts=merged, full_text=full_text)
+            return _with_full_text(response)
+        kept_text = "" if response.parts else response.full_text
+        return _with_full_text(
+            replace(response, parts=_merged(streamed, final), full_text=kept_text)
+        )
 
     @property
     def _last(self) -> _GrowingText | _GrowingReasoning | ToolCallOutputPart | None:
@@ -202,6 +201,13 @@ class StreamAccumulator:
             if isinstance(part, _GrowingReasoning) and part.is_display_only and part.text in text:
                 return part
         return None
+
+
+def _with_full_text(response: LlmResponse) -> LlmResponse:
+    """`response` with the text of its parts, unless it says its text itself."""
+    if response.full_text or not response.parts:
+        return response
+    return replace(response, full_text=visible_response_text(response.parts))
 
 
 def _contains(final: Sequence[LlmOutputPart], streamed: LlmOutputPart) -> bool:
