@@ -324,8 +324,23 @@ async def test_a_model_that_says_what_cannot_be_stored_ends_in_an_outcome(
     provider = ScriptedProvider([Call.text(words)])
     async with a_core(anywhere, provider) as core, core.session("s") as session:
         output = await session.turn("Say it").run()
-        assert output.result.outcome is not None
-        assert lines(session)[0] == "user: Say it"
+        assert output.is_success
+        [question, answer] = lines(session)
+        assert question == "user: Say it"
+        assert answer.encode() == f"assistant: {output.assistant_message}".encode()
+        await goes_on(session)
+
+
+@pytest.mark.parametrize("words", HOSTILE, ids=["surrogate", "nul"])
+async def test_a_call_that_cannot_be_stored_ends_in_an_outcome(anywhere: Place, words: str) -> None:
+    """Nor is there anything that a model cannot put into the id, the name and the arguments."""
+    provider = ScriptedProvider(
+        [Call.tool(words, words, f'{{"city": "{words}"}}'), Call.text("Sorry.")]
+    )
+    async with a_core(anywhere, provider, weather) as core, core.session("s") as session:
+        output = await session.turn("Weather?").run()
+        assert output.assistant_message == "Sorry."
+        assert [call.output.is_success for call in output.tool_calls] == [False]
         await goes_on(session)
 
 

@@ -20,7 +20,7 @@ from ...model.llm import (
 )
 from ...model.messages import Message, MessageRole, Part, PartKind, part_id
 from ...model.tool_results import PendingToolCall
-from ...model.unicode_text import storable_text
+from ...model.unicode_text import storable_text, why_not_storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ def read_response(
 ) -> ModelAnswer:
     """Take `response` apart. Text that is blank throughout counts as none.
 
-    A call whose id is blank or taken gets one that derives from `message_id`, so that each call
-    of a turn can be told from the others, also when the turn runs again.
+    A call whose id is blank, taken or not storable gets one that derives from `message_id`, so
+    that each call of a turn can be told from the others, also when the turn runs again.
     """
     produced = normalized_response_parts(response)
     slices = _slices(produced)
@@ -110,7 +110,7 @@ def _call_id(
     output: ToolCallOutputPart, message_id: str, index: int, taken: AbstractSet[str]
 ) -> str:
     given = output.call_id
-    if given.strip() and given not in taken:
+    if given.strip() and given not in taken and why_not_storable(given) is None:
         return given
     # A hash keeps to the characters and the length that every provider takes for an id.
     digest = hashlib.sha256(f"{message_id}:{index}".encode()).hexdigest()
