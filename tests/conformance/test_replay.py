@@ -4,8 +4,7 @@ import pytest
 
 from lash_runtime.ports.clock import Clock
 from lash_runtime.replay import InMemoryLiveReplayStore
-from lash_runtime.testing.conformance import LiveReplayConformance
-from lash_runtime.testing.conformance.replay import ReplayStoreFactory
+from lash_runtime.testing.conformance import LiveReplayConformance, ReplayStoreFactory
 
 
 class TestInMemoryLiveReplayStore(LiveReplayConformance):

@@ -23,6 +23,7 @@ _SUITES = (
     "graphs",
     "leases",
     "replay",
+    "replay_readers",
     "sessions",
     "turns",
 )
@@ -30,13 +31,15 @@ _SUITES = (
 # Asserts outside a test module are only explained by pytest if it is told before they are loaded.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
 
+from ._replay_case import ReplayStoreFactory  # noqa: E402
 from .attachments import AttachmentConformance, ManifestConformance  # noqa: E402
 from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
 from .durable import DurableStorageConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
-from .replay import LiveReplayConformance  # noqa: E402
+from .replay import ReplayConformance  # noqa: E402
+from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .turns import AcceptanceConformance, SettlementConformance  # noqa: E402
 
@@ -52,6 +55,9 @@ __all__ = [
     "LiveReplayConformance",
     "ManifestConformance",
     "ReclaimConformance",
+    "ReplayConformance",
+    "ReplayReadersConformance",
+    "ReplayStoreFactory",
     "SessionConformance",
     "SettlementConformance",
     "StorageConformance",
@@ -72,3 +78,7 @@ class StorageConformance(
     ManifestConformance,
 ):
     """All cases that hold for any storage."""
+
+
+class LiveReplayConformance(ReplayConformance, ReplayReadersConformance):
+    """All cases that hold for any live replay store."""
