@@ -179,6 +179,23 @@ async def test_readers_in_other_event_loops_are_woken() -> None:
     assert seen == [list(range(1, 101))] * 2
 
 
+async def test_reads_that_were_cancelled_leave_nothing_behind() -> None:
+    """A heartbeat cancels a read every few seconds, in a session where nothing happens."""
+    store = a_store()
+    found = store.subscribe_after_cursor(store.current_cursor("s", R0))
+    assert isinstance(found, Subscribed)
+
+    def futures() -> int:
+        gc.collect()
+        return sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects())
+
+    before = futures()
+    for _ in range(100):
+        with anyio.move_on_after(0):
+            await found.subscription.__anext__()
+    assert futures() - before < 10
+
+
 async def test_a_reader_whose_loop_is_gone_is_forgotten() -> None:
     """A thread that ended in the middle of a read must not break the publisher."""
     store = a_store()
