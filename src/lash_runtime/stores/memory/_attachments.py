@@ -7,6 +7,8 @@ from anyio import to_thread
 from ...model.attachments import AttachmentCreateMeta, AttachmentRef
 from ...ports.attachments import AttachmentStoreError, StoredAttachment
 from ...ports.durability import DurabilityTier
+from ...ports.store_errors import StoreBackendError
+from ._library import Library
 
 OFF_LOOP_BYTES = 64 * 1024
 """Hashing more than this would be felt on the event loop."""
@@ -17,7 +19,8 @@ class MemoryAttachments:
 
     durability_tier = DurabilityTier.INLINE
 
-    def __init__(self) -> None:
+    def __init__(self, library: Library) -> None:
+        self._library = library
         self._held: dict[str, StoredAttachment] = {}
 
     async def put(self, data: bytes, meta: AttachmentCreateMeta) -> AttachmentRef:
@@ -34,17 +37,26 @@ class MemoryAttachments:
             height=meta.height,
             label=meta.label,
         )
+        self._check_open()
         self._held[attachment_id] = StoredAttachment(meta=ref, data=bytes(data))
         return ref
 
     async def get(self, attachment_id: str) -> StoredAttachment:
+        self._check_open()
         held = self._held.get(attachment_id)
         if held is None:
             raise AttachmentStoreError("not_found", f"no attachment {attachment_id!r} is stored")
         return held
 
     async def delete(self, attachment_id: str) -> None:
+        self._check_open()
         self._held.pop(attachment_id, None)
+
+    def _check_open(self) -> None:
+        try:
+            self._library.check_open()
+        except StoreBackendError as error:
+            raise AttachmentStoreError("backend", str(error)) from error
 
 
 def _digest(data: bytes) -> str:

@@ -17,7 +17,7 @@ class Library:
 
     def book(self, session_id: str) -> SessionBook:
         """The book of a session, begun when it is first asked for."""
-        self._check_open()
+        self.check_open()
         book = self._books.get(session_id)
         if book is None:
             book = self._books[session_id] = SessionBook(session_id)
@@ -25,7 +25,7 @@ class Library:
 
     def exists(self, session_id: str) -> bool:
         """Whether the session was created. Asking creates nothing."""
-        self._check_open()
+        self.check_open()
         book = self._books.get(session_id)
         return book is not None and book.exists
 
@@ -36,6 +36,7 @@ class Library:
         """A new lease token."""
         return self.ids.hex()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise `StoreBackendError` unless the storage is open."""
         if not self.is_open:
             raise StoreBackendError("the memory storage is not open: call open() first")

@@ -55,7 +55,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._library = Library()
         self._session_stores = MemorySessionStores(self._library)
-        self._attachments = MemoryAttachments()
+        self._attachments = MemoryAttachments(self._library)
 
     @property
     def session_stores(self) -> MemorySessionStores:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from ...model.policy import ModelSpec, SessionPolicy
 from ...model.session_meta import ChildRelation, SessionMeta
+from ...ports.attachments import AttachmentStoreError
 from ...ports.session_state import FullGraph
 from ...ports.storage import SessionStoreCreateRequest, Storage
 from ...ports.store_errors import StoreBackendError
@@ -154,10 +155,12 @@ class SessionConformance(StorageCase):
             assert meta.session_id == session_id
 
     async def test_opening_and_closing_are_repeatable(self, storage: Storage) -> None:
-        """A second open or close is no error; a closed store refuses with a store's own error."""
+        """A second open or close is no error; what is closed says so in the words of its port."""
         store = await a_store(storage)
         await storage.open()
         assert await store.load_session(FullGraph()) is None
         await storage.aclose()
         await storage.aclose()
         await raised_by(store.load_session(FullGraph()), StoreBackendError)
+        error = await raised_by(storage.attachments.get("0" * 64), AttachmentStoreError)
+        assert error.code == "backend"
