@@ -10,11 +10,11 @@ import hashlib
 import sqlite3
 import zlib
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from ...model.canonical import canonical_hash, canonical_json
+from ...model.canonical import canonical_json
 from ...model.frames import AgentFrameRecord
 from ...model.tools import ToolState
 from ...ports.session_state import (
@@ -57,15 +57,23 @@ LOAD_MANIFEST: Final = """
 DELETE_MANIFEST: Final = "DELETE FROM checkpoints WHERE session_id = ?"
 
 
+class StoredCheckpoint(NamedTuple):
+    """A manifest with its ref and the text that both are made of."""
+
+    ref: BlobRef
+    manifest: SessionCheckpoint
+    text: str
+
+
 def save(
     db: sqlite3.Connection,
     session_id: str,
     given: HydratedSessionCheckpoint,
     frames: Iterable[AgentFrameRecord],
-) -> tuple[BlobRef, SessionCheckpoint]:
-    """Store `given` as the one checkpoint of the session; returns its ref and its manifest."""
-    stored: set[BlobRef] = {row[0] for row in db.execute(STORED_BLOBS, (session_id,))}
-    shelf = _Shelf(db, session_id, stored)
+) -> StoredCheckpoint:
+    """Store `given` as the one checkpoint of the session."""
+    there: set[BlobRef] = {row[0] for row in db.execute(STORED_BLOBS, (session_id,))}
+    shelf = _Shelf(db, session_id, there)
     manifest = SessionCheckpoint(
         turn_state=given.turn_state,
         tool_state_ref=shelf.put("tool_state", given.tool_state_ref, _json(given.tool_state)),
@@ -85,9 +93,10 @@ def save(
             *(frame.execution_state_ref for frame in frames),
         }
     )
-    ref = canonical_hash(manifest)
-    db.execute(SAVE_MANIFEST, (session_id, ref, manifest.model_dump_json()))
-    return ref, manifest
+    text = canonical_json(manifest)
+    stored = StoredCheckpoint(hashlib.sha256(text).hexdigest(), manifest, text.decode())
+    db.execute(SAVE_MANIFEST, (session_id, stored.ref, stored.text))
+    return stored
 
 
 def load(db: sqlite3.Connection, session_id: str, ref: BlobRef) -> HydratedSessionCheckpoint:

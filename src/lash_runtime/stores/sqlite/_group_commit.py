@@ -133,10 +133,9 @@ class GroupCommit:
             try:
                 db.execute("COMMIT")
             except sqlite3.Error as error:
-                failure = StoreBackendError(f"the commit itself failed: {store_error(error)}")
-                failure.__cause__ = error
                 for job in written:
-                    job.error = failure
+                    job.error = StoreBackendError(f"the commit itself failed: {store_error(error)}")
+                    job.error.__cause__ = error
         for job in taken:
             job.settle(job.error)
 

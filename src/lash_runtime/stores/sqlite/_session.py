@@ -102,14 +102,18 @@ def commit(
             now_ms=now_ms,
         )
     _apply_graph(db, session_id, commit.graph)
-    ref, manifest = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames)
-    result = RuntimeCommitResult(head_revision=revision + 1, checkpoint_ref=ref, manifest=manifest)
+    checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames)
+    result = RuntimeCommitResult(
+        head_revision=revision + 1,
+        checkpoint_ref=checkpoint.ref,
+        manifest=checkpoint.manifest,
+    )
     _heads.save(
         db,
         HeadRow(
             result.head_revision,
             commit.graph.leaf_node_id,
-            ref,
+            checkpoint.ref,
             commit.checkpoint.turn_state.turn_index,
         ),
         _head_meta(commit),
@@ -119,9 +123,10 @@ def commit(
         _turn_inputs.complete(db, session_id, completion)
     if commit.interrupted_turn_input_turn_id is not None:
         _turn_inputs.defer(db, session_id, commit.interrupted_turn_input_turn_id)
-    _manifest.commit(db, session_id, commit.committed_attachment_ids, now_ms)
+    if commit.committed_attachment_ids:
+        _manifest.commit(db, session_id, commit.committed_attachment_ids, now_ms)
     if commit.turn_commit is not None:
-        _stamps.save(db, commit.turn_commit, result, now_ms)
+        _stamps.save(db, commit.turn_commit, result.head_revision, checkpoint, now_ms)
     _release(lane, commit)
     return result
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from ...ports.commit import RuntimeCommitResult, RuntimeTurnCommitStamp
 from ...ports.store_errors import RuntimeTurnCommitConflict
-from ._checkpoints import decode_manifest
+from ._checkpoints import StoredCheckpoint, decode_manifest
 
 LOAD: Final = """
     SELECT turn_commit_hash, head_revision, checkpoint_ref, manifest_json
@@ -46,7 +46,8 @@ def earlier_result(
 def save(
     db: sqlite3.Connection,
     stamp: RuntimeTurnCommitStamp,
-    result: RuntimeCommitResult,
+    head_revision: int,
+    checkpoint: StoredCheckpoint,
     now_ms: int,
 ) -> None:
     db.execute(
@@ -55,9 +56,9 @@ def save(
             stamp.session_id,
             stamp.turn_id,
             stamp.turn_commit_hash,
-            result.head_revision,
-            result.checkpoint_ref,
-            result.manifest.model_dump_json(),
+            head_revision,
+            checkpoint.ref,
+            checkpoint.text,
             now_ms,
         ),
     )
