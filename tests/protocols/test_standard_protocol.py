@@ -397,6 +397,19 @@ def test_the_last_round_says_so_and_stops() -> None:
     assert turn.done.iteration == 1
 
 
+def test_both_notes_about_the_limit_are_kept() -> None:
+    """The warning and the end may fall into one round; neither may hide the other."""
+    turn = HandDrivenTurn(settings=replace(SETTINGS, max_turns=1))
+    turn.request()
+    turn.model("one")
+    turn.checkpoint(messages=(text_message("i", MessageRole.USER, "two?"),))
+    turn.model(says(call("c")))
+    turn.tools(OK)
+    ids = [message.id for message in turn.added]
+    assert len(set(ids)) == len(ids)
+    assert [message.role for message in turn.added].count(MessageRole.SYSTEM) == 2
+
+
 def test_a_direct_answer_needs_no_round() -> None:
     """A limit of one still allows an answer."""
     turn = HandDrivenTurn(settings=replace(SETTINGS, max_turns=1))

@@ -83,7 +83,7 @@ class StandardDriver:
         if ending is not None:
             return (appended, Finish(ending))
         if view.is_last_iteration:
-            note = _turn_limit_note(view.message_id("limit"), view.settings.max_turns)
+            note = _turn_limit_note(view.message_id("limit_reached"), view.settings.max_turns)
             return (
                 appended,
                 AdvanceProtocolIteration(),
