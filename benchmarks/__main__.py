@@ -45,7 +45,9 @@ def main() -> None:
 def _measured(name: str) -> Row:
     note(f"measuring {name} …")
     with tempfile.TemporaryDirectory() as place:
-        return asyncio.run(MEASURES[name](Path(place)))
+        row = asyncio.run(MEASURES[name](Path(place)))
+    note(f"  {row.figure} (floor {row.floor}, to reach {row.target})")
+    return row
 
 
 def _table(rows: list[Row]) -> str:

@@ -42,7 +42,7 @@ async def cold_open(place: Path) -> Row:
 def _raw_read_ms(database: Path) -> float:
     started = time.perf_counter()
     connection = sqlite3.connect(database)
-    connection.execute("SELECT * FROM nodes").fetchall()
+    connection.execute("SELECT * FROM graph_nodes").fetchall()
     connection.close()
     return (time.perf_counter() - started) * 1000
 
