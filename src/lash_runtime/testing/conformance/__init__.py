@@ -16,6 +16,7 @@ backend that violates one case is wrong even if all others pass. Needs pytest an
 import pytest
 
 _SUITES = (
+    "acceptance",
     "attachments",
     "checkpoints",
     "commits",
@@ -25,13 +26,14 @@ _SUITES = (
     "replay",
     "replay_readers",
     "sessions",
-    "turns",
+    "settlement",
 )
 
 # Asserts outside a test module are only explained by pytest if it is told before they are loaded.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
 
 from ._replay_case import ReplayStoreFactory  # noqa: E402
+from .acceptance import AcceptanceConformance  # noqa: E402
 from .attachments import AttachmentConformance, ManifestConformance  # noqa: E402
 from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
@@ -41,7 +43,7 @@ from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
 from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
-from .turns import AcceptanceConformance, SettlementConformance  # noqa: E402
+from .settlement import SettlementConformance  # noqa: E402
 
 __all__ = [
     "AcceptanceConformance",

@@ -6,7 +6,7 @@ from typing import Any, Final
 from ...model.canonical import canonical_hash
 from ...model.messages import MessageRole, text_message
 from ...model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
-from ...model.outcome import answered
+from ...model.outcome import StopReason, answered, stopped
 from ...model.session_meta import PersistedSessionConfig
 from ...model.turn_input import TurnInput
 from ...model.usage import TokenLedgerEntry, TokenUsage
@@ -188,6 +188,14 @@ def as_failed(turn_id: str = "t1", code: str = "llm_provider") -> TurnSettlement
         turn_id=turn_id,
         state=TurnState.FAILED,
         failure=TurnFailure(code=code, message="the model is gone"),
+    )
+
+
+def as_interrupted(turn_id: str = "t1") -> TurnSettlement:
+    return TurnSettlement(
+        turn_id=turn_id,
+        state=TurnState.INTERRUPTED,
+        result=TurnResultRecord(outcome=stopped(StopReason.INTERRUPTED)),
     )
 
 
