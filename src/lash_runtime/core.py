@@ -62,6 +62,7 @@ class LashCore:
         self._env: RuntimeEnvironment | None = None
         self._starting = anyio.Lock()
         self._closed = False
+        self._shut = anyio.Event()
         self._sessions: WeakSet[OpenSession] = WeakSet()
 
     @classmethod
@@ -121,25 +122,36 @@ class LashCore:
             await self._started()
 
     async def aclose(self) -> None:
-        """Stop what runs, wait for it, and close the storage. Idempotent.
+        """Stop what runs, wait for it, and close the storage. Idempotent; every caller returns
+        when the core is closed.
 
         A running turn is interrupted, not cancelled: nothing of it is recorded, and it is
         closed as interrupted when its session is used again.
         """
-        self._closed = True
-        async with self._starting:
-            env, self._env = self._env, None
-        if env is None:
-            return
+        # Shielded whole: a block that is left by a cancellation has to close its core all the same.
+        # What bounds it are the deadlines of the tasks and of the storage.
         with anyio.CancelScope(shield=True):
-            await env.tasks.aclose()
-            for session in tuple(self._sessions):
-                session.abandon()
-            if self._wiring.own_replay is not None:
-                self._wiring.own_replay.close()
-            if self._wiring.storage is not None:
-                with translated():
-                    await self._wiring.storage.aclose()
+            if self._closed:
+                await self._shut.wait()
+                return
+            self._closed = True
+            try:
+                async with self._starting:
+                    env, self._env = self._env, None
+                if env is not None:
+                    await self._shut_down(env)
+            finally:
+                self._shut.set()
+
+    async def _shut_down(self, env: RuntimeEnvironment) -> None:
+        await env.tasks.aclose()
+        for session in tuple(self._sessions):
+            session.abandon()
+        if self._wiring.own_replay is not None:
+            self._wiring.own_replay.close()
+        if self._wiring.storage is not None:
+            with translated():
+                await self._wiring.storage.aclose()
 
     async def __aenter__(self) -> Self:
         await self.start()
