@@ -80,10 +80,11 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def endpoint(*scripts: Script) -> AsyncIterator[Endpoint]:
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    port = listener.listeners[0].extra(SocketAttribute.local_port)
-    server = Endpoint(port, list(scripts))
+async def endpoint(*scripts: Script, port: int = 0) -> AsyncIterator[Endpoint]:
+    listener = await anyio.create_tcp_listener(
+        local_host="127.0.0.1", local_port=port, reuse_port=bool(port)
+    )
+    server = Endpoint(listener.extra(SocketAttribute.local_port), list(scripts))
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, server.serve)
         yield server

@@ -1,5 +1,6 @@
 """What a stream becomes: deltas while it runs, one response at its end."""
 
+import itertools
 import json
 
 import anyio
@@ -307,7 +308,7 @@ TRANSCRIPT = (
 def test_how_the_bytes_are_cut_changes_nothing(cuts: set[int]) -> None:
     """A network cuts anywhere, also inside of a character."""
     edges = [0, *sorted(cuts), len(TRANSCRIPT)]
-    pieces = [piece(TRANSCRIPT[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [piece(TRANSCRIPT[a:b]) for a, b in itertools.pairwise(edges)]
     response, events = anyio.run(asked, [head(), *pieces, END])
     assert response.full_text == "Grüße, 世界 🌍"
     assert response.parts[-1] == ToolCallOutputPart("c", "f", '{"ö": "é"}')
