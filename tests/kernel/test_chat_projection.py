@@ -185,6 +185,9 @@ def test_active_causes_are_shown_once_and_last() -> None:
         "Runtime event:\nit ended",
         "=== TURN EVENTS ===\n\n--- event[0] · timer · w ---\nOrigin: plugin clock\n\nnoon",
     ]
+    both = projection.render(messages, "", (cause, woken)).messages
+    assert [item.blocks[0].text for item in both][:-1] == ["hello"]
+    assert "event[1] · exit · v ---\nOrigin: process p, exit #3" in both[-1].blocks[0].text
     later = [item.blocks[0].text for item in projection.render(messages).messages]
     assert later == ["Runtime event:\n noon \n", "hello", "Runtime event:\nit ended"]
 

@@ -1,6 +1,6 @@
 """Errors as a turn keeps them: everything that helps, and not a megabyte of it."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lash_runtime.kernel.error_envelopes import (
@@ -11,6 +11,7 @@ from lash_runtime.kernel.error_envelopes import (
 from lash_runtime.model.llm import LlmCallError, ProviderFailureKind
 
 
+@example("a line of a page\n", 1_000)
 @given(st.text(max_size=60), st.integers(0, 200))
 def test_raw_text_is_bounded_and_keeps_both_its_ends(piece: str, times: int) -> None:
     """The cause of an error page is at its top, that of a stack trace at its bottom."""

@@ -12,6 +12,7 @@ from lash_runtime.kernel.draft import TurnDraft
 from lash_runtime.kernel.graph import SessionGraph
 from lash_runtime.kernel.message_tree import message_tree
 from lash_runtime.kernel.read_model import EVERYTHING, FrameFilter
+from lash_runtime.kernel.read_view import SessionReadView
 from lash_runtime.kernel.shared_sequence import SharedSequence
 from lash_runtime.model.causes import PluginOrigin, ProcessEventRef, ProcessOrigin
 from lash_runtime.model.messages import Message, MessageRole, text_message
@@ -267,6 +268,32 @@ def test_the_message_tree_shows_every_branch() -> None:
     (root,) = message_tree(graph)
     assert root.node_id == "a"
     assert [(child.node_id, child.active) for child in root.children] == [("b", False), ("c", True)]
+
+
+def test_the_message_tree_looks_through_what_is_no_message() -> None:
+    """A protocol's fact between two messages parts nobody; a missing parent makes a root."""
+    fact = EventPayload(event=ProtocolEvent(plugin_id="p", payload=1))
+    between = SessionNodeRecord(node_id="p", parent_node_id="a", timestamp=NOW, payload=fact)
+    graph = SessionGraph([node("a", None), between, node("b", "p"), node("c", "gone")], "b")
+    first, orphan = message_tree(graph)
+    assert [child.node_id for child in first.children] == ["b"]
+    assert first.children[0].parent_message_node_id == "a"
+    assert (orphan.node_id, orphan.active) == ("c", False)
+
+
+def test_a_view_shows_one_frame_and_goes_on_showing_it() -> None:
+    """An observer reads while the session grows."""
+    graph = SessionGraph([node("one", None, agent_frame_id="f1")], "one")
+    view = SessionReadView(session_id="s", graph=graph, visible=FIRST)
+    graph.extend_active_path([node("two", "one", agent_frame_id="f1")])
+    assert ids(view.messages) == ["one"]
+    assert [event.id for event in view.active_events] == ["one"]
+    assert [entry.payload.id for entry in view.chronological_projection()] == ["one"]
+    assert [root.node_id for root in view.message_tree()] == ["one"]
+    assert SessionReadView(session_id="s", graph=graph, visible=SECOND).messages == []
+    model = graph.read_model(FIRST)
+    assert model.message("one") == message("one")
+    assert model.message("two") is None
 
 
 @given(st.lists(names, max_size=6), st.lists(names, unique=True, max_size=4))

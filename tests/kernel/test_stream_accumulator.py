@@ -252,6 +252,16 @@ def test_a_text_that_the_response_completes_is_not_doubled() -> None:
     assert response.full_text == "Hello"
 
 
+def test_reasoning_that_the_response_completes_is_not_doubled() -> None:
+    """The signature comes with the response, the text came with the stream."""
+    accumulator = StreamAccumulator()
+    accumulator.push_reasoning("a thou", None)
+    accumulator.push_tool_call(ToolCallOutputPart("c", "t", "{}"))
+    final = ReasoningOutput("a thought", SIGNED)
+    response = accumulator.apply_to_response(LlmResponse(parts=(final,)))
+    assert response.parts == (final, ToolCallOutputPart("c", "t", "{}"))
+
+
 def test_a_response_of_text_alone_keeps_it_beside_streamed_reasoning() -> None:
     """Not everything has to come as parts."""
     accumulator = StreamAccumulator()
