@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -39,6 +41,16 @@ async def main():
         await storage.session_stores.create_store(SessionStoreCreateRequest(session_id=sys.argv[2]))
 
 asyncio.run(main())
+"""
+
+LOCK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.readline()
+db.execute("ROLLBACK")
+db.close()
 """
 
 WRITE_WITHOUT_RIGHTS = """
@@ -284,32 +296,57 @@ asyncio.run(main())
     assert StoreForked.code == "storage_forked"
 
 
+@contextmanager
+def another_process_that_locks(path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """It holds the write lock until it is told to go on, and says when it has ended."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCK, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.communicate()
+
+
 async def test_a_database_that_another_process_keeps_locked_is_contended(path: Path) -> None:
     """The write waits as long as it was told to, changes nothing, and may be repeated."""
     async with SqliteStorage(path, busy_timeout_ms=50) as storage:
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreContended):
-            await a_store(storage)
         request = SessionStoreCreateRequest(session_id="s")
-        assert await storage.session_stores.open_existing_store(request) is None
-        other.execute("ROLLBACK")
-        other.close()
+        with another_process_that_locks(path):
+            with pytest.raises(StoreContended):
+                await a_store(storage)
+            assert await storage.session_stores.open_existing_store(request) is None
         await a_store(storage)
+        assert await storage.session_stores.open_existing_store(request) is not None
 
 
 async def test_a_write_waits_for_another_process_that_is_soon_done(path: Path) -> None:
     """Contention for a moment is nobody's error."""
     async with SqliteStorage(path) as storage:
-        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        other.execute("BEGIN IMMEDIATE")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(a_store, storage)
-            await anyio.wait_all_tasks_blocked()
-            other.execute("ROLLBACK")
-        other.close()
+        with another_process_that_locks(path) as process:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(a_store, storage)
+                await anyio.wait_all_tasks_blocked()
+                await anyio.to_thread.run_sync(process.communicate, "go on\n")
         request = SessionStoreCreateRequest(session_id="s")
         assert await storage.session_stores.open_existing_store(request) is not None
+
+
+async def test_a_write_that_waits_for_another_process_can_be_cancelled(path: Path) -> None:
+    """It had not begun, so it is dropped at once and never happens."""
+    async with SqliteStorage(path) as storage:
+        request = SessionStoreCreateRequest(session_id="s")
+        with another_process_that_locks(path) as process:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(a_store, storage)
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            assert process.poll() is None
+        await a_store(storage, "other")
+        assert await storage.session_stores.open_existing_store(request) is None
 
 
 async def test_a_damaged_database_is_reported_as_damaged(path: Path) -> None:

@@ -91,9 +91,11 @@ class Database:
 
     async def close(self) -> None:
         """Wait for what was submitted. The last connection to close folds the log away."""
-        for reader in self._readers:
-            await reader.thread.close()
-        await self._writer.close()
+        try:
+            for reader in self._readers:
+                await reader.thread.close()
+        finally:
+            await self._writer.close()
 
     def abandon(self) -> None:
         """Let the threads end by themselves. After a fork there are none."""
