@@ -21,10 +21,11 @@ Problems of models, tools and inputs are not exceptions: they are outcomes of a 
 
 from typing import ClassVar
 
-RETRYABLE_CODES = frozenset({"session_execution_busy", "contended"})
+RETRYABLE_CODES = frozenset({"session_execution_busy", "session_execution_lease_lost", "contended"})
 TERMINAL_CODES = frozenset(
     {
         "execution_scope_turn_id_mismatch",
+        "invalid_turn_id",
         "missing_execution_scope_id",
         "session_closed",
         "session_not_durable",
@@ -221,8 +222,8 @@ class RuntimeFailure(EmbedError):
     """A turn could not run, or its result could not be stored.
 
     Codes that call for different reactions: `session_execution_busy` (another owner runs this
-    session; retry), `session_execution_lease_lost` (another owner took over; open the session
-    again), `store_commit_failed` (the outcome is unknown until the session is read again),
+    session; retry), `session_execution_lease_lost` (another owner took over; a retry goes on
+    from what it left), `store_commit_failed` (the outcome is unknown until the session is read again),
     `session_head_refresh`, `llm_provider` (the session's provider is not wired),
     `turn_content_conflict` (the turn id was used for other content), `turn_interrupted` (the
     core was closed under the turn), `live_replay`.

@@ -613,6 +613,12 @@ NEITHER, RETRYABLE, TERMINAL = (False, False), (True, False), (False, True)
         (StoreFailure("storage_wrong_loop", "x"), "storage_wrong_loop", TERMINAL),
         (StoreFailure("storage_forked", "x"), "storage_forked", TERMINAL),
         (RuntimeFailure("session_execution_busy", "x"), "session_execution_busy", RETRYABLE),
+        (
+            RuntimeFailure("session_execution_lease_lost", "x"),
+            "session_execution_lease_lost",
+            RETRYABLE,
+        ),
+        (RuntimeFailure("invalid_turn_id", "x"), "invalid_turn_id", TERMINAL),
         (RuntimeFailure("turn_content_conflict", "x"), "turn_content_conflict", TERMINAL),
         (
             RuntimeFailure("missing_execution_scope_id", "x"),
