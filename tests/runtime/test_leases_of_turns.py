@@ -97,7 +97,7 @@ async def test_a_turn_that_could_not_renew_loses_to_whoever_came_after_it(tmp_pa
                 with pytest.raises(RuntimeFailure) as lost:
                     await stream.finish()
                 assert lost.value.code == "session_execution_lease_lost"
-                assert not lost.value.is_retryable
+                assert lost.value.is_retryable
                 assert list(session.read_view().messages) == []
         finally:
             await storage.aclose()
