@@ -73,7 +73,7 @@ class LeaseLost(RuntimeFault):
         super().__init__(
             "session_execution_lease_lost",
             f"the execution lease of session {session_id!r} was lost before commit: "
-            "nothing of this turn was stored, another owner may have gone on; a retry goes on from "
+            "its end was not stored and another owner may have gone on; a retry goes on from "
             "what it left",
         )
 
