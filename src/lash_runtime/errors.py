@@ -223,8 +223,8 @@ class RuntimeFailure(EmbedError):
 
     Codes that call for different reactions: `session_execution_busy` (another owner runs this
     session; retry), `session_execution_lease_lost` (another owner took over; a retry goes on
-    from what it left), `store_commit_failed` (the outcome is unknown until the session is read again),
-    `session_head_refresh`, `llm_provider` (the session's provider is not wired),
+    from what it left), `store_commit_failed` (the outcome is unknown until the session is read
+    again), `session_head_refresh`, `llm_provider` (the session's provider is not wired),
     `turn_content_conflict` (the turn id was used for other content), `turn_interrupted` (the
     core was closed under the turn), `live_replay`.
     """
