@@ -16,8 +16,18 @@ from lash_runtime.observe import (
     SessionObservationEvent,
     SessionProcessEventKind,
     SessionQueueEventKind,
+    TurnActivityPayload,
 )
-from observation.showing import Shown, a_session, a_store, another_model, here, settled, told
+from observation.showing import (
+    Shown,
+    a_session,
+    a_store,
+    an_activity,
+    another_model,
+    here,
+    settled,
+    told,
+)
 
 
 def since(shown: Shown, cursor: SessionCursor) -> tuple[SessionObservationEvent, ...]:
@@ -119,6 +129,28 @@ def test_the_cursor_of_a_snapshot_leads_to_all_that_it_lacks() -> None:
     observation = shown.observe().current_observation()
     assert settled(observation.read_view) == ["settled"]
     assert told_since(shown, observation.cursor) == ["a", "b"]
+
+
+class _RacingStore:
+    """A log into which a thread writes in the very moment after a commit."""
+
+    def __init__(self) -> None:
+        self._store = a_store()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def append_many(self, session_id: str, revision: Any, *args: Any, **named: Any) -> Any:
+        events = self._store.append_many(session_id, revision, *args, **named)
+        self._store.append(session_id, revision, TurnActivityPayload(an_activity("late")))
+        return events
+
+
+def test_the_cursor_of_a_snapshot_is_that_of_its_own_commit() -> None:
+    """What a tool's thread tells right after the commit is not in the snapshot."""
+    shown = a_session(_RacingStore())
+    shown.commit()
+    assert told_since(shown, here(shown.observe())) == ["late"]
 
 
 def test_all_runtimes_of_a_session_are_seen_as_one() -> None:

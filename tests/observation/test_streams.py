@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from lash_runtime.observe import (
     SessionCursor,
     SessionEventSubscription,
     SessionGap,
+    SessionObservationEvent,
     SessionObservationStream,
     SubscriberLagged,
 )
@@ -341,20 +343,36 @@ async def test_a_reader_woken_by_a_commit_finds_it_in_the_snapshot() -> None:
     assert views == [["a"]]
 
 
-async def test_a_stream_alone_keeps_its_session_observed() -> None:
+@pytest.mark.parametrize("watch", [followed, subscribed])
+async def test_a_reader_alone_keeps_its_session_observed(
+    watch: Callable[[Shown], SessionObservationStream | SessionEventSubscription],
+) -> None:
     """A tab stays open while the session is parked and opened again by the next request."""
     shown = a_session()
     cells = shown.cells
-    stream = followed(shown)
-    subscription = subscribed(shown)
+    reader = watch(shown)
     shown.cell.release()
     del shown
     gc.collect()
-    again = Shown(cells)
-    again.revision, again.committed = 4, ("by another process",)
-    again.publish()
-    assert await read(stream, 1) == ["committed 4"]
-    assert told(await subscription.__anext__()) == "committed 4"
+    Shown(cells, revision=4, committed=("by another process",))
+    item = await reader.__anext__()
+    event = item.event if isinstance(item, ObservationEvent) else item
+    assert isinstance(event, SessionObservationEvent)
+    assert told(event) == "committed 4"
+
+
+async def test_an_observer_keeps_no_transcript_that_was_read_again() -> None:
+    """Opened again with nothing new in it, the session is held once and not twice."""
+    shown = a_session()
+    shown.say("a")
+    shown.commit()
+    observable = shown.observe()
+    old = observable.read_view()
+    shown.cell.release()
+    again = Shown(shown.cells, revision=1, committed=("a",))
+    assert observable.read_view() is not old
+    assert observable.read_view() is again.observe().read_view()
+    assert settled(observable.read_view()) == ["a"]
 
 
 async def test_a_session_that_nobody_runs_or_observes_leaves_nothing() -> None:
