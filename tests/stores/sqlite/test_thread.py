@@ -1,5 +1,6 @@
 """What the store relies on in aiosqlite, beyond what aiosqlite publishes."""
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -66,6 +67,32 @@ async def test_what_opening_raises_reaches_the_opener() -> None:
     with anyio.fail_after(10):
         while threading.active_count() > before:
             await anyio.to_thread.run_sync(lambda: None)
+
+
+async def test_an_opening_whose_task_is_cancelled_leaves_nothing_open() -> None:
+    """Neither a connection nor a thread, however far the opening had come."""
+    opened: list[sqlite3.Connection] = []
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow() -> sqlite3.Connection:
+        began.set()
+        go_on.wait(30)
+        opened.append(connect())
+        return opened[0]
+
+    await anyio.to_thread.run_sync(lambda: None)
+    before = threading.active_count()
+    task = asyncio.ensure_future(DatabaseThread.start(slow))
+    await anyio.to_thread.run_sync(began.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    with anyio.fail_after(10):
+        while threading.active_count() > before:
+            await anyio.to_thread.run_sync(lambda: None)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
 
 
 def test_a_forgotten_storage_does_not_hold_up_the_end_of_the_program(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ the end of the interpreter.
 """
 
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
@@ -30,9 +31,14 @@ class DatabaseThread:
 
     @classmethod
     async def start(cls, connect: Callable[[], sqlite3.Connection]) -> "DatabaseThread":
-        """Open what `connect` returns, on the new thread. What it raises is raised here."""
+        """Open what `connect` returns, on the new thread. What it raises is raised here.
+
+        Cancellation: waits for the opening, unless the task itself is cancelled; then what is
+        being opened is closed again.
+        """
         opened: list[sqlite3.Connection] = []
         refused: list[Exception] = []
+        given_up = threading.Event()
 
         def connector() -> sqlite3.Connection:
             try:
@@ -41,13 +47,23 @@ class DatabaseThread:
                 # A connector that raised would leave a thread that nothing waits for.
                 refused.append(error)
                 opened.append(sqlite3.connect(":memory:", check_same_thread=False))
+            if given_up.is_set():
+                opened[0].close()
             return opened[0]
 
         connection = aiosqlite.Connection(connector, iter_chunk_size=64)
         connection._thread.daemon = True  # noqa: SLF001
-        # Bounded by the busy timeout of `connect`: half an opening would leak its connection.
-        with CancelScope(shield=True):
-            await connection
+        started = False
+        with CancelScope(shield=True):  # bounded by the busy timeout of `connect`
+            try:
+                await connection
+                started = True
+            finally:
+                if not started:
+                    # One of the two sides sees what the other did, and closing twice is one.
+                    given_up.set()
+                    for database in opened:
+                        database.close()
             if refused:
                 await connection.close()
                 raise refused[0]
