@@ -172,7 +172,7 @@ class GraphLaws(RuleBasedStateMachine):
 
 
 TestGraphLaws = GraphLaws.TestCase
-TestGraphLaws.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestGraphLaws.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 # Growing

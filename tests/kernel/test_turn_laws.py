@@ -106,7 +106,7 @@ def world(data: st.DataObject) -> Callable[[Request], Response]:
     return respond
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data(), st.integers(1, 14), st.sampled_from([None, 1, 3]), st.booleans())
 def test_every_turn_ends_closed_reported_and_storable(
     data: st.DataObject, patience: int, max_turns: int | None, syncs: bool
@@ -154,7 +154,7 @@ def test_every_turn_ends_closed_reported_and_storable(
     assert list(draft.messages) == stored
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.data(), st.integers(0, 40))
 def test_a_turn_moved_at_any_moment_ends_the_same(data: st.DataObject, stop: int) -> None:
     """Whoever restores a checkpoint gets the turn that it was, to the last effect."""
