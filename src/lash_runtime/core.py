@@ -6,6 +6,7 @@ sessions start belongs to it, and closing it waits for each of them.
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from types import TracebackType
@@ -208,13 +209,15 @@ class LashCore:
         """Bring the stored session into memory, closed by whoever left it open."""
         if runtime.store is None:
             return self._opened(runtime)
-        try:
-            closed = await runtime.env.tasks.complete(
-                runtime.closer.close_unfinished(), name=f"lash-close-{runtime.session_id}"
-            )
-        except SessionBusy:
-            # Its owner is alive and finishes it. What is committed can be read meanwhile.
-            closed = False
+        closed = False
+        # A turn that runs in this core closes what it finds. To take the session from under it,
+        # or from under the next one in line, would refuse them.
+        if not runtime.lane.busy:
+            # A live owner elsewhere finishes its own. What is committed can be read meanwhile.
+            with suppress(SessionBusy):
+                closed = await runtime.env.tasks.complete(
+                    _close_unfinished(runtime), name=f"lash-close-{runtime.session_id}"
+                )
         if not closed:
             runtime.state = await runtime.load()
         return self._opened(runtime)
@@ -258,6 +261,11 @@ class LashCore:
                 source=self,
                 stacklevel=2,
             )
+
+
+async def _close_unfinished(runtime: LashRuntime) -> bool:
+    async with runtime.lane.turn():
+        return await runtime.closer.close_unfinished()
 
 
 def _environment(wiring: CoreWiring) -> RuntimeEnvironment:

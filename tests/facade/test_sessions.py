@@ -463,6 +463,23 @@ async def test_a_handle_catches_up_with_the_other_at_its_next_turn(place: Place)
         assert a.read_view().turn_index == 3
 
 
+async def test_opening_a_session_beside_its_running_turn_takes_nothing_from_it(
+    place: Place,
+) -> None:
+    """Otherwise whoever is next in line would find the session held by a mere reader."""
+    storage, calls, stalled = place.storage(), Calls(), StallingProvider()
+    core = (
+        place.builder(an_echo()).storage(storage).store_factory(WatchedStores(storage, calls))
+    ).build()
+    async with running(core), core.session("s") as session:
+        async with a_running_turn(session, stalled):
+            calls.clear()
+            async with core.session("s") as reader:
+                assert lines(reader) == []
+            assert [call for call in calls if "lease" in call] == []
+        assert (await session.turn("next").run()).is_success
+
+
 # --- reading ------------------------------------------------------------------------------------
 
 
