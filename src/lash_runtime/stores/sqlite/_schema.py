@@ -176,6 +176,31 @@ def is_current(db: sqlite3.Connection, database: str) -> bool:
 
     Raises `StoreSchemaUnsupported` for everything else.
     """
+    # One snapshot: between two reads of their own, another opener could make the tables.
+    db.execute("BEGIN")
+    try:
+        return _is_current(db, database)
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def create(db: sqlite3.Connection, database: str) -> None:
+    """Create the tables of an empty database, unless another opener was first."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if not _is_current(db, database):
+            for statement in TABLES:
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _is_current(db: sqlite3.Connection, database: str) -> bool:
     version = _pragma(db, "user_version")
     application = _pragma(db, "application_id")
     if version == SCHEMA_VERSION and application == APPLICATION_ID:
@@ -195,21 +220,6 @@ def is_current(db: sqlite3.Connection, database: str) -> bool:
             hint="it belongs to another program; name another file",
         )
     return False
-
-
-def create(db: sqlite3.Connection, database: str) -> None:
-    """Create the tables of an empty database, unless another opener was first."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        if not is_current(db, database):
-            for statement in TABLES:
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.execute("COMMIT")
-    finally:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
