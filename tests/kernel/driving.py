@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lash_runtime.kernel.assembly import AssembledTurn, TurnAssembler
-from lash_runtime.kernel.machine.config import MachineSettings, TurnMachineConfig
+from lash_runtime.kernel.machine.config import TurnMachineConfig
 from lash_runtime.kernel.machine.driver import ProtocolDriver
 from lash_runtime.kernel.machine.effects import (
     CallLlm,
@@ -27,6 +27,7 @@ from lash_runtime.kernel.machine.effects import (
     ToolsCompleted,
 )
 from lash_runtime.kernel.machine.machine import TurnMachine
+from lash_runtime.kernel.machine.settings import MachineSettings
 from lash_runtime.kernel.shared_sequence import SharedSequence
 from lash_runtime.kernel.turn_messages import opening_messages
 from lash_runtime.model.llm import (

@@ -1,22 +1,13 @@
-"""What one turn of the machine runs with.
-
-`MachineSettings` is the part a driver may read; the driver itself and the projection come on
-top in `TurnMachineConfig`.
-"""
-
-from __future__ import annotations
+"""All that one turn of the machine is built from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from ...model.llm import GenerationOptions, LlmToolSpec
+from ...model.llm import LlmToolSpec
 from ...model.messages import Message, MessageRole, text_message
-from ...model.policy import ProtocolTurnOptions
 from ..projection import ChatProjection
-
-if TYPE_CHECKING:
-    from .driver import ProtocolDriver
+from .driver import ProtocolDriver
+from .settings import MachineSettings
 
 
 def turn_limit_final_message(message_id: str, max_turns: int) -> Message:
@@ -26,25 +17,6 @@ def turn_limit_final_message(message_id: str, max_turns: int) -> Message:
         "Give your final answer now, without calling tools."
     )
     return text_message(message_id, MessageRole.SYSTEM, text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineSettings:
-    """The facts of a turn that never change while it runs.
-
-    `max_turns` limits the model calls that may use tools; `None` is no limit.
-    `max_context_tokens` is what the model's prompt may hold, if that is known.
-    """
-
-    session_id: str
-    model: str
-    agent_frame_id: str = ""
-    model_variant: str | None = None
-    generation: GenerationOptions = GenerationOptions()
-    max_context_tokens: int | None = None
-    max_turns: int | None = None
-    autonomous: bool = False
-    protocol_turn_options: ProtocolTurnOptions = ProtocolTurnOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

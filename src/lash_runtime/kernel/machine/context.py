@@ -31,8 +31,9 @@ from ..read_model import EventRecord
 from ..resume_safety import close_open_calls
 from ..shared_sequence import SharedSequence
 from ..turn_messages import turn_message_id
-from .config import MachineSettings, TurnMachineConfig
+from .config import TurnMachineConfig
 from .effects import Done, EmitEvent, Notice, Progress
+from .settings import MachineSettings
 from .states import (
     MachineState,
     PreparingProtocol,

@@ -14,8 +14,8 @@ from ...model.messages import Message
 from ...model.tool_results import CompletedToolCall
 from ..shared_sequence import SharedSequence
 from .actions import DriverAction
-from .config import MachineSettings
 from .effects import ExecResponse
+from .settings import MachineSettings
 
 
 class ProtocolDriverError(Exception):

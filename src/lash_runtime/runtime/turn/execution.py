@@ -13,9 +13,10 @@ import anyio
 
 from ...kernel.assembly import AssembledTurn, TurnAssembler
 from ...kernel.error_envelopes import LLM_PROVIDER, runtime_error_event
-from ...kernel.machine.config import MachineSettings, TurnMachineConfig
+from ...kernel.machine.config import TurnMachineConfig
 from ...kernel.machine.effects import Done, Progress
 from ...kernel.machine.machine import TurnMachine
+from ...kernel.machine.settings import MachineSettings
 from ...kernel.read_model import EventRecord
 from ...kernel.resume_safety import resume_safe
 from ...kernel.turn_messages import opening_messages
