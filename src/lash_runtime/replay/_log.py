@@ -26,6 +26,7 @@ class SessionLog:
         "_trim_after",
         "closed",
         "horizon",
+        "oldest",
         "readers",
         "resting",
         "sleepers",
@@ -42,15 +43,12 @@ class SessionLog:
         self._trim_after = float("-inf")
         self.tail = floor
         self.horizon = floor + 1
+        # The first position still held; one past the tail when none is.
+        self.oldest = floor + 1
         self.readers: WeakSet[object] | None = None
         self.sleepers: Sleepers | None = None
         self.resting = False
         self.closed = False
-
-    @property
-    def oldest(self) -> int:
-        """The first position still held; one past the tail when none is."""
-        return self.tail - len(self._events) + 1
 
     @property
     def has_readers(self) -> bool:
@@ -62,7 +60,6 @@ class SessionLog:
         events.append(event)
         self._arrivals.append(now)
         self.tail += 1
-        # One is held even where nothing may be replayed: a reader who is there gets it.
         if len(events) > self._capacity:
             self._drop_surplus()
         if now > self._trim_after:
@@ -88,18 +85,15 @@ class SessionLog:
         """Apply both bounds. Without readers, what nobody can replay is given up."""
         self._drop_surplus()
         arrivals = self._arrivals
-        oldest = self.oldest
         self._trim_after = now + self._max_age_s
         while self.horizon <= self.tail:
-            expires = arrivals[self.horizon - oldest] + self._max_age_s
+            expires = arrivals[self.horizon - self.oldest] + self._max_age_s
             if now <= expires:
                 self._trim_after = expires
                 break
             self.horizon += 1
         if not self.has_readers:
-            for _ in range(min(self.horizon - oldest, len(arrivals))):
-                self._events.popleft()
-                arrivals.popleft()
+            self._drop(self.horizon - self.oldest)
 
     def add_reader(self, reader: object) -> None:
         if self.readers is None:
@@ -110,10 +104,9 @@ class SessionLog:
         if self.readers is not None:
             self.readers.discard(reader)
 
-    def sleep(self) -> "asyncio.Future[None]":
-        """A future of the running loop, resolved after the next change. One for each sleeper:
+    def sleep(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
+        """A future of that loop, resolved after the next change. One for each sleeper:
         cancelling a shared one would cancel every other reader."""
-        loop = asyncio.get_running_loop()
         future = loop.create_future()
         sleepers = self.sleepers
         if sleepers is None:
@@ -130,10 +123,16 @@ class SessionLog:
             self.sleepers.get(future.get_loop(), set()).discard(future)
 
     def _drop_surplus(self) -> None:
-        while len(self._events) > max(1, self._capacity):
+        # One is held even where nothing may be replayed: a reader who is there gets it.
+        self._drop(len(self._events) - max(1, self._capacity))
+        self.horizon = max(self.horizon, self.tail - self._capacity + 1)
+
+    def _drop(self, count: int) -> None:
+        """Drop that many of the oldest events; none for a negative count."""
+        for _ in range(count):
             self._events.popleft()
             self._arrivals.popleft()
-        self.horizon = max(self.horizon, self.tail - self._capacity + 1)
+            self.oldest += 1
 
 
 def wake(sleepers: Sleepers | None) -> None:

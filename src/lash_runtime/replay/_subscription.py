@@ -30,6 +30,7 @@ class InMemorySubscription:
         "_done",
         "_lock",
         "_log",
+        "_loop",
         "_next",
         "_parked",
         "_pinned",
@@ -46,6 +47,7 @@ class InMemorySubscription:
         """To be made under `lock`, in the same breath as `pinned` is read."""
         self._log = log
         self._lock = lock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pinned = deque(pinned)
         self._next = log.tail + 1
         self._parked: asyncio.Future[None] | None = None
@@ -115,16 +117,18 @@ class InMemorySubscription:
             log = self._log
             position = self._next
             if position <= log.tail:
-                oldest = log.oldest
-                if position < oldest:
-                    self._next = oldest
-                    raise SubscriberLagged(oldest - position)
+                if position < log.oldest:
+                    self._next = log.oldest
+                    raise SubscriberLagged(log.oldest - position)
                 self._next = position + 1
                 return log.at(position)
             if log.closed:
                 self._done = True
                 raise LiveReplayClosed
-            self._parked = log.sleep()
+            loop = self._loop
+            if loop is None:
+                loop = self._loop = asyncio.get_running_loop()
+            self._parked = log.sleep(loop)
             return None
 
     def _unpark(self, parked: "asyncio.Future[None]") -> None:
