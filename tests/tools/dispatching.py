@@ -23,6 +23,7 @@ from lash_runtime.ports.effects import (
     RuntimeEffectEnvelope,
     RuntimeEffectOutcome,
     RuntimeScope,
+    ToolBatchCommand,
 )
 from lash_runtime.ports.tools import ToolContext
 from lash_runtime.replay.memory import InMemoryLiveReplayStore
@@ -38,7 +39,8 @@ BATCH_KEY = "s:t:1:2:tool_batch:7"
 
 
 class RecordingController(InlineRuntimeEffectController):
-    """Runs effects here and keeps their envelopes. `instead` may answer one itself.
+    """Runs effects here and keeps their envelopes. `instead` may answer one itself. The batch
+    that they are part of is run as it is.
 
     `overlaps` says whether two effects were ever in flight at once.
     """
@@ -65,6 +67,8 @@ class RecordingController(InlineRuntimeEffectController):
     async def execute_effect(
         self, envelope: RuntimeEffectEnvelope, executor: LocalEffectExecutor
     ) -> RuntimeEffectOutcome:
+        if isinstance(envelope.command, ToolBatchCommand):
+            return await executor.execute(envelope)
         self.envelopes.append(envelope)
         self._in_flight += 1
         self.overlaps |= self._in_flight > 1
@@ -91,6 +95,7 @@ class Batches:
             catalog=ToolCatalog.of(*tools),
             controller=controller or InlineRuntimeEffectController(),
             scope=SCOPE,
+            batch_id="7",
             batch_key=BATCH_KEY,
             reporter=TurnReporter(
                 turn_id="t",

@@ -10,7 +10,7 @@ failed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -96,7 +96,11 @@ class ToolBatchChild:
 
 @dataclass(frozen=True, slots=True)
 class ToolBatchCommand:
-    """Run the calls of one model response; children are attempts of their own."""
+    """Run a round of calls that have been prepared; `batch_id` is the effect's id.
+
+    The batch is in flight while its attempts and their waits are: its executor asks the same
+    controller for each, under a key that extends the batch's own.
+    """
 
     batch_id: str
     calls: tuple[ToolBatchChild, ...]
@@ -180,7 +184,7 @@ class ToolAttemptOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ToolBatchOutcome:
-    """One entry for each call of the batch, in batch order."""
+    """One entry for each call of the batch, in batch order, whichever ended first."""
 
     launches: tuple[ToolCallDone, ...]
 
@@ -216,6 +220,8 @@ RuntimeEffectOutcome = (
     | SleepOutcome
 )
 
+O = TypeVar("O", bound=RuntimeEffectOutcome)  # noqa: E741
+
 
 class LocalEffectExecutor(Protocol):
     """Does the work of one envelope in this process. Single use.
@@ -230,6 +236,10 @@ class LocalEffectExecutor(Protocol):
 class RuntimeEffectController(Protocol):
     """Runs the effects of one scope.
 
+    Effects nest in one place: a batch of tools asks for its attempts while it is in flight. A
+    controller that cannot record one effect inside another runs the batch's executor as it is
+    and records the attempts.
+
     `asyncio.CancelledError` is never an outcome: it is neither recorded nor translated. Only
     single `EffectControllerError`s leave a controller, never a group.
     """
@@ -239,7 +249,8 @@ class RuntimeEffectController(Protocol):
 
     @property
     def supports_concurrent_effects(self) -> bool:
-        """With `False` the runtime never has two calls in flight on this controller."""
+        """With `False` the runtime never has two calls in flight on this controller, save a
+        batch of tools and the one step of it that is running."""
         ...
 
     async def execute_effect(
@@ -412,6 +423,18 @@ class AwaitEventResolver(Protocol):
     async def revoke_await_events_for_session(self, session_id: str) -> None: ...
 
     async def cancel_await_events_for_session(self, session_id: str) -> None: ...
+
+
+def expect_outcome(
+    command: RuntimeEffectCommand, outcome: RuntimeEffectOutcome, expected: type[O]
+) -> O:
+    """Raise unless the answer to `command` is of the kind that belongs to it."""
+    if not isinstance(outcome, expected):
+        raise EffectControllerError(
+            "runtime_effect_wrong_outcome",
+            f"expected {expected.__name__} for {command.type.value}, got {type(outcome).__name__}",
+        )
+    return outcome
 
 
 def expect_count(outcome: ToolBatchOutcome, calls: Sequence[object]) -> None:

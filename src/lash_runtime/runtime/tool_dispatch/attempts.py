@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...model.causes import CausalRef
-from ...model.tool_results import ToolCallOutput
 from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
 from ...ports.effects import (
@@ -25,11 +24,12 @@ from ...ports.effects import (
     ToolAttemptCommand,
     ToolAttemptOutcome,
     ToolCallDone,
+    expect_outcome,
 )
 from ...tools.results import exception_text
 from ...tools.retry import attempts_allowed, delay_before_retry_ms, exhausted, wants_retry
-from .executors import CANCELLED_MESSAGE, SLEEP_CANCELLED, SleepExecutor
-from .preparation import ReadyCall, runtime_failure
+from .executors import CUT_OFF, SLEEP_CANCELLED, SleepExecutor
+from .preparation import ReadyCall, failed, runtime_failure
 
 MakeAttempt = Callable[[int, int, str], LocalEffectExecutor]
 """An executor for one attempt: its number, how many there may be, its replay key."""
@@ -56,7 +56,7 @@ class CallAttempts:
         try:
             return await self._run()
         except Exception as error:
-            return _failed("tool_retry_loop_failed", exception_text(error))
+            return failed(runtime_failure("tool_retry_loop_failed", exception_text(error)))
 
     async def _run(self) -> ToolCallDone:
         policy = self.call.tool.manifest.retry_policy
@@ -66,7 +66,7 @@ class CallAttempts:
             try:
                 done = await self._attempt(attempt, allowed)
             except EffectControllerError as error:
-                return _failed("tool_attempt_failed", error.message)
+                return failed(runtime_failure("tool_attempt_failed", error.message))
             spent_ms += done.duration_ms
             if allowed == 1 or not wants_retry(done.output):
                 return ToolCallDone(done.output, spent_ms)
@@ -78,26 +78,23 @@ class CallAttempts:
                 except EffectControllerError as error:
                     if error.code == SLEEP_CANCELLED:
                         break
-                    return _failed("tool_retry_sleep_failed", error.message)
+                    return failed(runtime_failure("tool_retry_sleep_failed", error.message))
                 spent_ms += delay_ms
             attempt += 1
-        return ToolCallDone(ToolCallOutput.cancelled(CANCELLED_MESSAGE), 0)
+        return CUT_OFF
 
     async def _attempt(self, attempt: int, allowed: int) -> ToolCallDone:
         suffix = f"attempt:{attempt}"
         command = ToolAttemptCommand(self.call.prepared, attempt, allowed)
         executor = self.make_attempt(attempt, allowed, f"{self.call_key}:{suffix}")
         outcome = await self._execute(suffix, command, executor)
-        if not isinstance(outcome, ToolAttemptOutcome):
-            raise _wrong_outcome(command, outcome)
-        return outcome.done
+        return expect_outcome(command, outcome, ToolAttemptOutcome).done
 
     async def _sleep(self, attempt: int, delay_ms: int) -> None:
         suffix = f"{self.call.prepared.tool_name}:attempt:{attempt}:sleep"
         command = SleepCommand(delay_ms)
         outcome = await self._execute(suffix, command, SleepExecutor(self.token, self.clock))
-        if not isinstance(outcome, SleepOutcome):
-            raise _wrong_outcome(command, outcome)
+        expect_outcome(command, outcome, SleepOutcome)
 
     async def _execute(
         self, suffix: str, command: RuntimeEffectCommand, executor: LocalEffectExecutor
@@ -112,16 +109,3 @@ class CallAttempts:
         return await self.controller.execute_effect(
             RuntimeEffectEnvelope(invocation, command), executor
         )
-
-
-def _failed(code: str, message: str) -> ToolCallDone:
-    return ToolCallDone(ToolCallOutput.failure(runtime_failure(code, message)), 0)
-
-
-def _wrong_outcome(
-    command: RuntimeEffectCommand, outcome: RuntimeEffectOutcome
-) -> EffectControllerError:
-    return EffectControllerError(
-        "runtime_effect_wrong_outcome",
-        f"{command.type.value} was answered with {type(outcome).__name__}",
-    )

@@ -41,7 +41,8 @@ from ..verdict import Err, Ok, capture
 from .nested import NestedToolCalls
 
 CANCEL_GRACE_S: Final = 0.05
-CANCELLED_MESSAGE: Final = "tool call cancelled"
+CUT_OFF: Final = ToolCallDone(ToolCallOutput.cancelled("tool call cancelled"), 0)
+"""What is left of a call that the cancelled turn did not wait for."""
 
 SLEEP_CANCELLED: Final = "runtime_effect_sleep_cancelled"
 
@@ -75,7 +76,7 @@ class ToolAttemptExecutor:
         duration_ms = round((self._clock.now() - started) * 1000)
         output = self._output()
         if output is None:
-            return ToolAttemptOutcome(ToolCallDone(ToolCallOutput.cancelled(CANCELLED_MESSAGE), 0))
+            return ToolAttemptOutcome(CUT_OFF)
         return ToolAttemptOutcome(ToolCallDone(output, duration_ms))
 
     def _output(self) -> ToolCallOutput | None:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from ...model.tool_results import (
     PendingToolCall,
+    ToolCallOutput,
     ToolFailure,
     ToolFailureClass,
     ToolFailureSource,
 )
 from ...model.unicode_text import storable_text
+from ...ports.effects import ToolCallDone
 from ...ports.tools import PreparedToolCall
 from ...tools.catalog import CatalogTool, ToolCatalog
 from ...tools.function_tool import invalid_arguments
@@ -20,12 +22,17 @@ from ...tools.results import exception_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyCall:
-    """A call whose arguments fit. `index` is its place in the batch."""
+    """A call whose arguments fit. `index` is its place among the calls asked for."""
 
     index: int
     pending: PendingToolCall
     prepared: PreparedToolCall
     tool: CatalogTool
+
+    @property
+    def replay_suffix(self) -> str:
+        """What tells its replay key from those of the batch and its siblings."""
+        return f"child:{self.index}:{self.pending.call_id}"
 
 
 def prepare(catalog: ToolCatalog, index: int, call: PendingToolCall) -> ReadyCall | ToolFailure:
@@ -62,6 +69,11 @@ def runtime_failure(
         message=storable_text(message),
         source=ToolFailureSource.RUNTIME,
     )
+
+
+def failed(failure: ToolFailure) -> ToolCallDone:
+    """The end of a call that came to nothing, so that no time is counted."""
+    return ToolCallDone(ToolCallOutput.failure(failure), 0)
 
 
 def _argument_failure(tool: CatalogTool, call: PendingToolCall) -> ToolFailure | None:

@@ -45,6 +45,7 @@ from ...ports.effects import (
     RuntimeScope,
     SyncExecutionEnvironmentCommand,
     SyncExecutionEnvironmentOutcome,
+    expect_outcome,
     turn_effect_key,
 )
 from .executors import TurnExecutors
@@ -184,13 +185,7 @@ class EffectLoop:
         outcome = await self._controller.execute_effect(
             RuntimeEffectEnvelope(invocation, command), executor
         )
-        if not isinstance(outcome, expected):
-            raise EffectControllerError(
-                "runtime_effect_wrong_outcome",
-                f"expected {expected.__name__} for {command.type.value}, "
-                f"got {type(outcome).__name__}",
-            )
-        return outcome
+        return expect_outcome(command, outcome, expected)
 
 
 def _controller_failed(error: EffectControllerError) -> ErrorEvent:

@@ -61,10 +61,12 @@ class TurnExecutors:
     async def run_tools(
         self, calls: Sequence[PendingToolCall], *, scope: RuntimeScope, effect_id: str
     ) -> tuple[CompletedToolCall, ...]:
+        """Run a round of calls as one effect; results come in their order, one for each."""
         runner = ToolBatchRunner(
             catalog=self.catalog,
             controller=self.controller,
             scope=scope,
+            batch_id=effect_id,
             batch_key=turn_effect_key(scope, RuntimeEffectKind.TOOL_BATCH, effect_id),
             reporter=self.reporter,
             cancel=self.cancel,
