@@ -25,6 +25,7 @@ class SessionLog:
         "_max_age_s",
         "_trim_after",
         "closed",
+        "highest_revision",
         "horizon",
         "oldest",
         "readers",
@@ -42,6 +43,7 @@ class SessionLog:
         # No event is too old before then, so appending need not look.
         self._trim_after = float("-inf")
         self.tail = floor
+        self.highest_revision = 0
         self.horizon = floor + 1
         # The first position still held; one past the tail when none is.
         self.oldest = floor + 1
@@ -60,6 +62,8 @@ class SessionLog:
         events.append(event)
         self._arrivals.append(now)
         self.tail += 1
+        if event.revision > self.highest_revision:
+            self.highest_revision = event.revision
         if len(events) > self._capacity:
             self._drop_surplus()
         if now > self._trim_after:
@@ -76,6 +80,8 @@ class SessionLog:
 
     def position_before_revision_above(self, revision: int) -> int:
         """The place before the first replayable event of a later revision, or the tail."""
+        if self.highest_revision <= revision:
+            return self.tail
         for event in self._events:
             if event.revision > revision and event.position >= self.horizon:
                 return event.position - 1
