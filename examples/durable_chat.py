@@ -12,6 +12,7 @@ file. The chat tells it, over a pipe, of each turn that it has acknowledged to i
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,11 +35,18 @@ from lash_runtime import (
     StopReason,
     ToolCallCompleted,
     ToolCallStarted,
+    TurnBuilder,
     TurnOutput,
     TurnResult,
     tool,
 )
-from lash_runtime.observe import ObservationEvent, SessionCursor, TurnActivityPayload
+from lash_runtime.observe import (
+    CommittedPayload,
+    ObservationEvent,
+    SessionCursor,
+    SessionObservationEvent,
+    TurnActivityPayload,
+)
 from lash_runtime.testing import Call, ScriptedProvider
 
 SESSION = "chat-42"
@@ -54,11 +62,14 @@ SCRIPTS = {
         Call.text("Rain from noon: a coat, an umbrella and boots.", chunk=4, delay_s=0.05),
         Call.text("The same again, and gloves: it will be colder."),
         Call.tool("call-2", "weather", {"city": "Bergen"}),
-        Call.text("Bergen lies between seven mountains. " * 9, chunk=4, delay_s=0.08),
+        Call.text("Bergen lies between seven mountains. " * 9, chunk=9, delay_s=0.1),
     ),
     "second": (Call.text("Yes. You asked about Bergen, and I know its weather already."),),
     "count": (),
 }
+
+PIECES_BEFORE_THE_KILL = 3
+"""So that there is something on the screen to be cut off; a small model soon has said it all."""
 
 
 @tool
@@ -76,6 +87,11 @@ def open_core(database: str, life: str) -> LashCore:
         provider = OpenAICompatibleProvider()
     model = os.environ.get("LASH_MODEL", "gpt-5.4")
     return LashCore.open(database, provider=provider, model=model, tools=[weather])
+
+
+def turn_of(session: LashSession, turn_id: str) -> TurnBuilder:
+    """The turn of that id: the same content each time, so that sending it again is harmless."""
+    return session.turn(WORDS[turn_id]).turn_id(turn_id).max_turns(4)
 
 
 # The chat
@@ -123,11 +139,11 @@ class Chat:
                 f"{len(messages)} messages in {took_ms:.0f} ms, with no lease to wait for",
             )
             for turn_id in ("turn-1", "turn-2"):
-                known = await session.turn(WORDS[turn_id]).turn_id(turn_id).run()
+                known = await turn_of(session, turn_id).run()
                 say(
                     turn_id, f"sent again, answered from the file: {short(known.assistant_message)}"
                 )
-            cut = await session.turn(WORDS["turn-3"]).turn_id("turn-3").run()
+            cut = await turn_of(session, "turn-3").run()
             kept = calls_of(turns_in(messages).get(WORDS["turn-3"], []))
             say(
                 "turn-3",
@@ -141,7 +157,7 @@ class Chat:
         """Run a turn and show it as it happens."""
         say("you", WORDS[turn_id])
         speaking = False
-        async with session.turn(WORDS[turn_id]).turn_id(turn_id).stream() as activities:
+        async with turn_of(session, turn_id).stream() as activities:
             async for activity in activities:
                 match activity.event:
                     case ToolCallStarted(name=name, args=args):
@@ -163,7 +179,7 @@ class Chat:
     async def _run(self, session: LashSession, turn_id: str) -> None:
         """Run a turn without watching it."""
         say("you", WORDS[turn_id])
-        output = await session.turn(WORDS[turn_id]).turn_id(turn_id).run()
+        output = await turn_of(session, turn_id).run()
         say("model", short(output.assistant_message))
         self._acknowledge(turn_id, output.result)
 
@@ -180,12 +196,14 @@ async def watch(session: LashSession, cursor: SessionCursor, counts: Counter[str
     """Count what happens in the session after `cursor`, up to the next commit."""
     async with session.observe().subscribe_and_recover(cursor) as stream:
         async for item in stream:
-            if isinstance(item, ObservationEvent):
-                payload = item.event.payload
-                activity = isinstance(payload, TurnActivityPayload)
-                counts[payload.activity.event.type if activity else payload.type] += 1
-                if counts["committed"]:
+            match item:
+                case ObservationEvent(event=SessionObservationEvent(payload=CommittedPayload())):
+                    counts["committed"] += 1
                     return
+                case ObservationEvent(
+                    event=SessionObservationEvent(payload=TurnActivityPayload(activity=activity))
+                ):
+                    counts[activity.event.type] += 1
 
 
 def seen(counts: Counter[str]) -> str:
@@ -229,17 +247,17 @@ def reports_of(life: str, database: str, environment: dict[str, str]) -> Iterato
         pass_fds=(writing,),
     )
     os.close(writing)
-    killed = False
+    pieces = 0
     with os.fdopen(reading) as reports:
         for line in reports:
             report = json.loads(line)
-            if report["kind"] == "in_the_middle" and not killed:
-                time.sleep(0.4)  # so that there is something on the screen to be cut off
-                child.kill()
-                killed = True
+            if report["kind"] == "in_the_middle":
+                pieces += 1
+                if pieces == PIECES_BEFORE_THE_KILL:
+                    child.kill()
             yield report
     status = child.wait()
-    if killed:
+    if status == -signal.SIGKILL:
         print(flush=True)
         say("kill -9", f"process {child.pid} ended with status {status}")
     elif status != 0:
@@ -256,7 +274,7 @@ def model_environment(stack: ExitStack) -> dict[str, str]:
         environment |= {
             "OPENAI_API_KEY": "none",
             "OPENAI_BASE_URL": server.base_url,
-            "LASH_MODEL": server.model,
+            "LASH_MODEL": server.name,
         }
     elif environment.get("OPENAI_API_KEY"):
         environment.setdefault("LASH_MODEL", "gpt-5.4")
@@ -274,9 +292,10 @@ async def count(database: str, acknowledged: dict[str, str | None]) -> int:
         partial = 0
         for turn_id, words in WORDS.items():
             if words in said:
-                stored = await session.turn(words).turn_id(turn_id).run()
-                whole = is_whole(stored, turns_in(messages)[words])
-                partial += not whole or acknowledged.get(turn_id) != stored.assistant_message
+                stored = await turn_of(session, turn_id).run()
+                answer = acknowledged.get(turn_id, stored.assistant_message)
+                whole = is_whole(stored, turns_in(messages)[words], turn_id in acknowledged)
+                partial += not whole or answer != stored.assistant_message
     print(
         f"  acknowledged turns: {len(acknowledged)}, turns found: {len(found)}, "
         f"duplicates: {duplicates}, partial turns: {partial}",
@@ -285,11 +304,11 @@ async def count(database: str, acknowledged: dict[str, str | None]) -> int:
     return 0 if len(found) == len(acknowledged) and not duplicates and not partial else 1
 
 
-def is_whole(stored: TurnOutput, messages: Iterable[Message]) -> bool:
+def is_whole(stored: TurnOutput, messages: list[Message], acknowledged: bool) -> bool:
     """Every tool call has its result, and a turn without an end is not passed off as one."""
-    calls = list(messages)
-    answered = len(parts_of(calls, PartKind.TOOL_RESULT)) == len(calls_of(calls))
-    return answered and (stored.is_success or stored.stop_reason is StopReason.INTERRUPTED)
+    closed = len(parts_of(messages, PartKind.TOOL_RESULT)) == len(calls_of(messages))
+    said_to_be_cut = stored.stop_reason is StopReason.INTERRUPTED
+    return closed and (acknowledged or stored.is_success or said_to_be_cut)
 
 
 # Reading a transcript, and printing
