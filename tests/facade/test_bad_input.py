@@ -691,6 +691,25 @@ async def test_an_answer_that_cannot_be_stored_is_not_lost_sight_of(on_disk: Pla
     await _recalls(on_disk)
 
 
+async def test_a_commit_that_failed_does_not_hold_the_session(on_disk: Place) -> None:
+    """Another handle or core goes on at once, instead of waiting for a lease to lapse."""
+    huge = ScriptedProvider([Call.text("y" * 2_000_000)])
+    async with a_core(on_disk, huge) as core:
+        async with core.session("s") as session:
+            with no_file_may_grow_beyond(1_000_000), pytest.raises(RuntimeFailure):
+                await session.turn("Talk").run()
+        async with core.session("s") as session:
+            assert lines(session) == ["user: Talk"]
+            await goes_on(session)
+        async with core.session("t") as session:
+            huge.extend([Call.text("y" * 2_000_000)])
+            with no_file_may_grow_beyond(1_000_000), pytest.raises(RuntimeFailure):
+                await session.turn("Talk").run()
+    async with a_core(on_disk, huge) as core, core.session("t") as session:
+        assert lines(session) == ["user: Talk"]
+        await goes_on(session)
+
+
 async def test_a_storage_belongs_to_one_event_loop(on_disk: Place) -> None:
     """A second loop in a second thread gets told so, instead of locking up."""
     storage = SqliteStorage(on_disk.database)

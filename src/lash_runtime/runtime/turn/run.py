@@ -187,11 +187,15 @@ class TurnRun:
     async def _settle_failed(self, fault: RuntimeFault) -> None:
         """Record why the turn failed, and give the lane back, in one transaction.
 
-        A commit whose outcome is unknown is left alone: its stamp tells it apart later, and
-        the lease ends by itself.
+        A commit whose outcome is unknown is left as it is: either the row is settled, or whoever
+        uses the session next closes it. Giving the lane back lets them do it at once, and a
+        commit that is still on its way cannot land after that, for its fence is no longer live.
         """
         guard = self._guard
-        if guard is None or guard.lost or fault.outcome_unknown:
+        if guard is None or guard.lost:
+            return
+        if fault.outcome_unknown:
+            await self._give_lane_back()
             return
         settlement = TurnSettlement(
             turn_id=self._request.turn_id,
