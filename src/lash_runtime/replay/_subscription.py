@@ -7,8 +7,6 @@ Rule 2: a reader with a backlog never sleeps by itself; it steps aside every few
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Self
 
@@ -42,13 +40,14 @@ class InMemorySubscription:
         self,
         log: SessionLog,
         lock: threading.Lock,
-        pinned: Iterable[SessionObservationEvent],
+        pinned: list[SessionObservationEvent],
     ) -> None:
         """To be made under `lock`, in the same breath as `pinned` is read."""
         self._log = log
         self._lock = lock
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pinned = deque(pinned)
+        # Turned round, so that the next one is taken off the end.
+        self._pinned = pinned[::-1]
         self._next = log.tail + 1
         self._parked: asyncio.Future[None] | None = None
         self._reading = False
@@ -113,7 +112,7 @@ class InMemorySubscription:
             if self._done:
                 raise StopAsyncIteration
             if self._pinned:
-                return self._pinned.popleft()
+                return self._pinned.pop()
             log = self._log
             position = self._next
             if position <= log.tail:
