@@ -105,7 +105,7 @@ class Chat:
         self._pipe = pipe
 
     async def first(self) -> None:
-        chapter("1  A turn is streamed while a second task watches the session")
+        heading("1  A turn is streamed while a second task watches the session")
         session = await self._core.session(SESSION).open()
         start = session.observe().current_observation().cursor
         live: Counter[str] = Counter()
@@ -117,19 +117,19 @@ class Chat:
         await watch(session, start, late)
         say("observer", f"came late and caught up: {seen(late)}")
 
-        chapter("2  The session is parked, resumed and used again")
+        heading("2  The session is parked, resumed and used again")
         parked = await session.park()
         say("parked", "nothing of the transcript stays in memory")
         session = await self._core.resume(parked)
         say("resumed", f"{len(session.read_view().messages)} messages")
         await self._run(session, "turn-2")
 
-        chapter("3  The process is killed in the middle of a turn")
+        heading("3  The process is killed in the middle of a turn")
         await self._stream(session, "turn-3", until_killed=True)
         await session.close()
 
     async def second(self) -> None:
-        chapter("4  The program is started again")
+        heading("4  The program is started again")
         began = time.perf_counter()
         async with self._core.session(SESSION) as session:
             took_ms = (time.perf_counter() - began) * 1000
@@ -283,7 +283,7 @@ def model_environment(stack: ExitStack) -> dict[str, str]:
 
 async def count(database: str, acknowledged: dict[str, str | None]) -> int:
     """Compare the file with what was acknowledged."""
-    chapter("5  What is in the file")
+    heading("5  What is in the file")
     async with open_core(database, "count") as core, core.session(SESSION) as session:
         messages = session.read_view().messages
         said = Counter(text for message in messages if (text := user_words(message)))
@@ -347,7 +347,7 @@ def short(text: str | None) -> str:
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
-def chapter(title: str) -> None:
+def heading(title: str) -> None:
     print(f"\n{title}", flush=True)
 
 
