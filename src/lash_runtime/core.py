@@ -26,11 +26,11 @@ from .ports.clock import Clock
 from .ports.effects import EffectHost
 from .ports.ids import IdSource
 from .ports.leases import LeaseOwnerIdentity, LeaseTimings
-from .ports.persistence import TurnPersistence
 from .ports.provider import Provider, ResolvedProvider
 from .ports.replay import LiveReplayStore
 from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
+from .ports.turn_persistence import TurnPersistence
 from .protocols.standard import StandardProtocol
 from .providers.handle import as_handle
 from .runtime.environment import RuntimeEnvironment
@@ -148,6 +148,8 @@ class LashCore:
         await env.tasks.aclose()
         for session in tuple(self._sessions):
             session.abandon()
+        if self._wiring.own_provider is not None:
+            await self._wiring.own_provider.close()
         if self._wiring.own_replay is not None:
             self._wiring.own_replay.close()
         if self._wiring.storage is not None:
@@ -298,8 +300,13 @@ class LashCoreBuilder:
         return self._with(protocol=protocol)
 
     def provider(self, provider: Provider | ResolvedProvider) -> Self:
-        """Where models are called, unless a session or a turn says otherwise."""
-        return self._with(provider=as_handle(provider))
+        """Where models are called, unless a session or a turn says otherwise.
+
+        The core closes the provider with itself. A `ProviderHandle` is left open for whoever
+        made it: pass one to share it between cores.
+        """
+        handle = as_handle(provider)
+        return self._with(provider=handle, own_provider=None if handle is provider else handle)
 
     def model(
         self,

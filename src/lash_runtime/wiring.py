@@ -40,6 +40,7 @@ class CoreParts:
 
     protocol: StandardProtocol | None = None
     provider: ResolvedProvider | None = None
+    own_provider: ResolvedProvider | None = None
     spec: SessionSpec = SessionSpec()
     prompt: PromptLayer = PromptLayer()
     tools: tuple[ToolProvider, ...] = ()
@@ -82,6 +83,7 @@ class CoreParts:
             protocol=self.protocol,
             policy=self.spec.resolve_against(SessionPolicy(provider_id=provider_id)),
             resolver=resolver_over(self.provider),
+            own_provider=self.own_provider,
             core_prompt=self.prompt,
             catalog=self._catalog(),
             storage=self.storage,
@@ -124,12 +126,13 @@ class CoreParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreWiring:
-    """The resolved parts of one core. `own_replay` is the replay store if it is the core's own,
-    to be closed with it."""
+    """The resolved parts of one core. `own_provider` and `own_replay` are the provider and the
+    replay store if they are the core's own, to be closed with it."""
 
     protocol: StandardProtocol
     policy: SessionPolicy
     resolver: RuntimeProviderResolver
+    own_provider: ResolvedProvider | None
     core_prompt: PromptLayer
     catalog: ToolCatalog
     storage: Storage | None
