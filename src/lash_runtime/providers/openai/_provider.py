@@ -27,8 +27,9 @@ from ._scope_headers import scope_headers
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-KEYLESS: Final = "none"
-"""Sent to an endpoint that takes any key; the SDK insists on one."""
+KEYLESS: Final = "-"
+"""Sent to an endpoint that takes any key, since the SDK insists on one. Too short to be cut out
+of error messages, where it would be part of words."""
 
 INLINE_ATTACHMENT_BYTES: Final = 256 * 1024
 """More than this is encoded in a thread: it would hold up the event loop for milliseconds."""
@@ -81,7 +82,7 @@ class OpenAICompatibleProvider:
             key, url = client.api_key or "", str(client.base_url)
         else:
             url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-            key = _revealed(api_key) or os.environ.get("OPENAI_API_KEY") or ""
+            key = _checked_key(_revealed(api_key) or os.environ.get("OPENAI_API_KEY") or "")
         self._base_url = _checked_url(url)
         self._stated_compat = compat
         self._compat = (compat or OpenAICompat()).resolved(_without_credentials(self._base_url))
@@ -202,6 +203,14 @@ class OpenAICompatibleProvider:
 
 def _revealed(key: str | SecretStr | None) -> str | None:
     return key.get_secret_value() if isinstance(key, SecretStr) else key
+
+
+def _checked_key(key: str) -> str:
+    """Without the line end that a key read from a file has."""
+    stripped = key.strip()
+    if not (stripped.isascii() and stripped.isprintable()):
+        raise ValueError("the API key has characters that no header can carry")
+    return stripped
 
 
 def _checked_url(url: str) -> str:
