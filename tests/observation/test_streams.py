@@ -23,7 +23,7 @@ from lash_runtime.observe import (
     SessionObservationStream,
     SubscriberLagged,
 )
-from observation.showing import Shown, a_session, a_store, here, settled, told
+from observation.showing import Shown, a_session, a_store, another_model, here, settled, told
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +130,17 @@ async def test_a_commit_that_the_log_lacks_is_a_gap() -> None:
         assert isinstance(found, SessionGap)
         assert found.gap.reason is LiveReplayGapReason.UNAVAILABLE
         assert found.gap.latest_revision == 3
+    assert await read(followed(elsewhere, cursor), 1) == ["[a]"]
+
+
+async def test_a_change_after_a_commit_that_the_log_lacks_does_not_stand_in_for_it() -> None:
+    """It does not settle anything, so a reader who took it for the commit would show old rows."""
+    shown = a_session()
+    cursor = here(shown.observe())
+    shown.cell.release()
+    elsewhere = Shown(shown.cells, revision=3, committed=("a",))
+    elsewhere.policy = another_model("larger")
+    elsewhere.publish()
     assert await read(followed(elsewhere, cursor), 1) == ["[a]"]
 
 

@@ -243,7 +243,9 @@ class ObservedSession:
         if place.revision >= revision:
             return False
         return not any(
-            event.revision >= revision and isinstance(event.payload, CommittedPayload)
+            event.revision >= revision
+            and isinstance(event.payload, CommittedPayload)
+            and event.payload.advanced
             for event in events
         )
 
