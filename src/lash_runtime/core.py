@@ -44,7 +44,6 @@ from .runtime.tasks import TaskOwner
 from .session import LashSession, OpenRequest, ParkedSession, SessionBuilder
 from .stores.local_process import local_process_liveness
 from .stores.memory import MemoryStorage
-from .stores.sqlite import SqliteStorage
 from .tools import FunctionTool, FunctionToolProvider
 from .wiring import CoreParts, CoreWiring, resolver_over
 
@@ -89,6 +88,9 @@ class LashCore:
 
         The file is created and opened when the core is entered.
         """
+        # Loaded here, so that a core over another storage need not load SQLite's.
+        from .stores.sqlite import SqliteStorage
+
         return (
             cls.standard_builder()
             .provider(provider)

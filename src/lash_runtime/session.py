@@ -16,8 +16,8 @@ from .model.turn_input import TurnInput
 from .model.usage import SessionUsageReport
 from .observe import ObservableSession
 from .ports.leases import LeaseOwnerIdentity
-from .ports.persistence import TurnPersistence
 from .ports.provider import Provider, ResolvedProvider
+from .ports.turn_persistence import TurnPersistence
 from .providers.handle import as_handle
 from .runtime.lash_runtime import SessionBinding
 from .runtime.open_session import OpenSession

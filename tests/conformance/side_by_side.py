@@ -25,7 +25,6 @@ from lash_runtime.ports.leases import (
     SessionExecutionLease,
     SessionExecutionLeaseFence,
 )
-from lash_runtime.ports.persistence import TurnPersistence
 from lash_runtime.ports.session_state import (
     PluginSessionSnapshot,
 )
@@ -34,6 +33,7 @@ from lash_runtime.ports.store_errors import StoreError
 from lash_runtime.ports.turn_ledger import (
     TurnState,
 )
+from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.local_process import local_process_liveness
 from lash_runtime.testing import FixedIdSource, ManualClock
 

@@ -20,7 +20,6 @@ from lash_runtime.ports.leases import (
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseFence,
 )
-from lash_runtime.ports.persistence import TurnPersistence
 from lash_runtime.ports.session_state import ActivePath, FullGraph, PersistedSessionRead
 from lash_runtime.ports.storage import SessionStoreCreateRequest, Storage
 from lash_runtime.ports.store_errors import (
@@ -38,6 +37,7 @@ from lash_runtime.ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
+from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.testing import FixedIdSource, ManualClock
 from lash_runtime.testing.conformance import StorageConformance

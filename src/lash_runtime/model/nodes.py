@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from ._value import Value, omitted_when_none
 from .causes import CausalRef, MessageOrigin
@@ -71,7 +71,9 @@ class SessionNodeRecord(Value):
         return event if isinstance(event, ConversationRecord) else None
 
 
-NODE_LIST: TypeAdapter[tuple[SessionNodeRecord, ...]] = TypeAdapter(tuple[SessionNodeRecord, ...])
+NODE_LIST: TypeAdapter[tuple[SessionNodeRecord, ...]] = TypeAdapter(
+    tuple[SessionNodeRecord, ...], config=ConfigDict(defer_build=True)
+)
 """Decodes many nodes in one call, which is several times cheaper than one by one."""
 
 

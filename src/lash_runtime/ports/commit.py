@@ -8,10 +8,9 @@ from ..model.frames import AgentFrameRecord
 from ..model.nodes import SessionNodeRecord
 from ..model.session_meta import PersistedSessionConfig
 from ..model.usage import TokenLedgerEntry
+from .claims import QueuedWorkCompletion, TurnInputCompletion
 from .leases import SessionExecutionLeaseCompletion, SessionExecutionLeaseFence
-from .queued_work import QueuedWorkCompletion
 from .session_state import BlobRef, HydratedSessionCheckpoint, SessionCheckpoint
-from .turn_inputs import TurnInputCompletion
 from .turn_ledger import TurnSettlement
 
 

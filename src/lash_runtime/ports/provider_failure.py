@@ -8,7 +8,6 @@ out of `str` and `repr`, because those end up in logs.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 from ..model.llm import LlmCallError, LlmResponse, LlmTerminalReason, ProviderFailureKind
@@ -134,6 +133,9 @@ def retry_after_seconds(headers: Iterable[Header], now: datetime | None = None) 
 def _date_of(text: str | None) -> datetime | None:
     if text is None:
         return None
+    # Loaded here: the package is large, and hardly any failure states a date.
+    from email.utils import parsedate_to_datetime
+
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

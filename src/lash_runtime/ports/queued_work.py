@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..model._value import Value, omitted_when_none
 from ..model.causes import CausalRef
+from .claims import QueuedWorkCompletion
 from .leases import LeaseOwnerIdentity
 
 
@@ -119,16 +120,6 @@ class QueuedWorkBatch:
     available_at_ms: int
     enqueued_at_ms: int
     items: tuple[QueuedWorkItem, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueuedWorkCompletion:
-    """Names exactly the batches that a claim still owns."""
-
-    session_id: str
-    claim_id: str
-    lease_token: str
-    batch_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

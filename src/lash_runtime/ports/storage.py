@@ -9,7 +9,7 @@ from .attachments import AttachmentStore
 from .clock import Clock
 from .durability import DurabilityTier
 from .ids import IdSource
-from .persistence import TurnPersistence
+from .turn_persistence import TurnPersistence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pydantic import Field
 from ..model._value import Value
 from ..model.checkpoints import CheckpointKind
 from ..model.turn_input import TurnInput
+from .claims import TurnInputCompletion
 from .leases import LeaseOwnerIdentity
 
 
@@ -162,16 +163,6 @@ class NextTurnClaim:
 
 
 TurnInputClaimMode = ActiveTurnClaim | NextTurnClaim
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnInputCompletion:
-    """Names exactly the inputs that a claim still owns."""
-
-    session_id: str
-    claim_id: str
-    lease_token: str
-    input_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,10 @@ from ..kernel.projection import ChatProjection
 from ..kernel.prompt_composition import PromptComposer
 from ..model.policy import SessionPolicy
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
-from ..ports.persistence import TurnPersistence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
 from ..ports.session_state import FullGraph, HeadStamp
 from ..ports.store_errors import StoreError
+from ..ports.turn_persistence import TurnPersistence
 from .environment import RuntimeEnvironment
 from .faults import RuntimeFault, SessionHasNoStore, fault_of_commit, fault_of_refresh
 from .lanes import SessionLane

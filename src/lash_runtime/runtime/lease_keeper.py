@@ -13,8 +13,8 @@ import anyio
 
 from ..ports.clock import Clock
 from ..ports.leases import LeaseTimings, SessionExecutionLease, SessionExecutionLeaseFence
-from ..ports.persistence import SessionExecutionLeaseStore
 from ..ports.store_errors import SessionExecutionLeaseExpired, StoreError
+from ..ports.turn_persistence import SessionExecutionLeaseStore
 from .faults import LeaseLost
 from .tasks import OwnedTask, TaskOwner
 

@@ -12,7 +12,7 @@ import pytest
 from lash_runtime.model.frames import AgentFrameAssignment, AgentFrameRecord
 from lash_runtime.model.messages import MessageRole
 from lash_runtime.model.turn_input import TurnInput
-from lash_runtime.ports.persistence import TurnPersistence
+from lash_runtime.ports.claims import TurnInputCompletion
 from lash_runtime.ports.session_state import (
     ActivePath,
     FullGraph,
@@ -24,7 +24,7 @@ from lash_runtime.ports.store_errors import (
     StoreBackendError,
     TurnInputClaimExpired,
 )
-from lash_runtime.ports.turn_inputs import TurnInputCompletion
+from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.sqlite import SqliteStorage, _nodes, _turn_inputs, _turns
 from lash_runtime.testing.conformance._samples import (
     a_chain,

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import anyio
 
 from ...ports.leases import SessionExecutionLease
-from ...ports.persistence import TurnPersistence
 from ...ports.session_state import HeadStamp
 from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import (
@@ -21,6 +20,7 @@ from ...ports.turn_ledger import (
     TurnRefused,
     TurnRow,
 )
+from ...ports.turn_persistence import TurnPersistence
 from ..faults import RuntimeFault, SessionBusy, fault_of_commit
 from .unfinished import TurnCloser
 

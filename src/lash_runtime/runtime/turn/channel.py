@@ -20,20 +20,24 @@ class ActivityChannel:
 
     def __init__(self) -> None:
         self._waiting: deque[TurnActivity] = deque()
-        self._writer: asyncio.Future[None] | None = None
+        self._writers: list[asyncio.Future[None]] = []
         self._reader: asyncio.Future[None] | None = None
         self._ended = False
         self._discarding = False
 
     async def emit(self, activity: TurnActivity) -> None:
-        """Hand over one activity, waiting while the reader is a whole capacity behind."""
+        """Hand over one activity, waiting while the reader is a whole capacity behind.
+
+        Calls that run side by side emit from several tasks, each of which waits for itself.
+        """
         if self._discarding:
             return
         self._waiting.append(activity)
         _wake(self._reader)
         while len(self._waiting) >= CAPACITY:
-            self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
+            room = asyncio.get_running_loop().create_future()
+            self._writers.append(room)
+            await room
 
     async def receive(self) -> TurnActivity | None:
         """The next activity, or `None` once the turn has ended and all were taken.
@@ -50,7 +54,7 @@ class ActivityChannel:
         activity = self._waiting.popleft()
         # Half empty, not one place free: otherwise the two would take turns for every activity.
         if len(self._waiting) <= CAPACITY // 2:
-            _wake(self._writer)
+            self._let_writers_go_on()
         return activity
 
     def end(self) -> None:
@@ -63,7 +67,12 @@ class ActivityChannel:
         self._discarding = True
         self._waiting.clear()
         _wake(self._reader)
-        _wake(self._writer)
+        self._let_writers_go_on()
+
+    def _let_writers_go_on(self) -> None:
+        for room in self._writers:
+            _wake(room)
+        self._writers.clear()
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

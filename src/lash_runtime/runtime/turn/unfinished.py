@@ -24,9 +24,9 @@ from ...ports.leases import (
     SessionExecutionLease,
     SessionExecutionLeaseFence,
 )
-from ...ports.persistence import TurnPersistence
 from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import TurnResultRecord, TurnRow, TurnSettlement, TurnState
+from ...ports.turn_persistence import TurnPersistence
 from ..faults import SessionBusy, fault_of_commit
 from ..state import RuntimeSessionState
 from .commit import settling_commit

@@ -7,8 +7,9 @@ does not matter: one that nobody took over still completes.
 import sqlite3
 from typing import Final
 
+from ...ports.claims import TurnInputCompletion
 from ...ports.store_errors import TurnInputClaimExpired
-from ...ports.turn_inputs import TurnInputCompletion, TurnInputState
+from ...ports.turn_inputs import TurnInputState
 
 OWNED: Final = """
     SELECT input_id

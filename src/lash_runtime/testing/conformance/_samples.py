@@ -22,7 +22,6 @@ from ...ports.leases import (
     SessionExecutionLease,
     SessionExecutionLeaseFence,
 )
-from ...ports.persistence import TurnPersistence
 from ...ports.session_state import FullGraph, HydratedSessionCheckpoint, PersistedTurnState
 from ...ports.storage import SessionStoreCreateRequest, Storage
 from ...ports.turn_ledger import (
@@ -35,6 +34,7 @@ from ...ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
+from ...ports.turn_persistence import TurnPersistence
 
 TTL_MS = 30_000
 FAR_FUTURE_MS = 2**62

@@ -6,7 +6,6 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from ...ports.leases import LeaseAcquired, LeaseBusy
-from ...ports.persistence import TurnPersistence
 from ...ports.storage import Storage
 from ...ports.store_errors import (
     HeadRevisionConflict,
@@ -20,6 +19,7 @@ from ...ports.turn_ledger import (
     TurnRefused,
     TurnState,
 )
+from ...ports.turn_persistence import TurnPersistence
 from ..clocks import ManualClock
 from ._case import StorageCase
 from ._raises import raised_by

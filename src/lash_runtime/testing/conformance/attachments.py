@@ -5,8 +5,8 @@ from typing import Final
 
 from ...model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
 from ...ports.attachments import AttachmentIntent, AttachmentStoreError
-from ...ports.persistence import TurnPersistence
 from ...ports.storage import Storage
+from ...ports.turn_persistence import TurnPersistence
 from ..clocks import ManualClock
 from ._case import StorageCase
 from ._raises import raised_by

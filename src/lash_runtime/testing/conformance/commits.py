@@ -12,10 +12,9 @@ from ...model.frames import AgentFrameAssignment, AgentFrameRecord, FrameStatus
 from ...model.policy import ModelSpec
 from ...model.session_meta import PersistedSessionConfig
 from ...ports.attachments import AttachmentIntent
+from ...ports.claims import QueuedWorkCompletion, TurnInputCompletion
 from ...ports.commit import RuntimeCommit
 from ...ports.leases import LeaseAcquired, SessionExecutionLeaseFence
-from ...ports.persistence import TurnPersistence
-from ...ports.queued_work import QueuedWorkCompletion
 from ...ports.storage import Storage
 from ...ports.store_errors import (
     HeadRevisionConflict,
@@ -27,8 +26,8 @@ from ...ports.store_errors import (
     StoreError,
     TurnInputClaimExpired,
 )
-from ...ports.turn_inputs import TurnInputCompletion
 from ...ports.turn_ledger import TurnState
+from ...ports.turn_persistence import TurnPersistence
 from ..clocks import ManualClock
 from ._case import StorageCase
 from ._raises import raised_by

@@ -2,10 +2,10 @@
 
 from ...model.nodes import PluginPayload, SessionNodeRecord
 from ...ports.commit import GraphReplaceFull, GraphUnchanged
-from ...ports.persistence import TurnPersistence
 from ...ports.session_state import ActivePath, FullGraph, PersistedSessionRead, SessionReadScope
 from ...ports.storage import Storage
 from ...ports.store_errors import StoreBackendError
+from ...ports.turn_persistence import TurnPersistence
 from ._case import StorageCase
 from ._raises import raised_by
 from ._samples import TIMESTAMP, a_chain, a_commit, a_node, a_store, append, everything, first, hold

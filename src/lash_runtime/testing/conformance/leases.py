@@ -14,9 +14,9 @@ from ...ports.leases import (
     LocalProcessLiveness,
     SessionExecutionLease,
 )
-from ...ports.persistence import TurnPersistence
 from ...ports.storage import Storage
 from ...ports.store_errors import SessionExecutionLeaseExpired
+from ...ports.turn_persistence import TurnPersistence
 from ...stores.local_process import local_process_liveness
 from ..clocks import ManualClock
 from ._case import StorageCase

@@ -1,0 +1,135 @@
+"""What a turn needs of a session store: the head, the lease, and the rows of turns.
+
+Cancellation, for every method: the call happened or it did not, and the store stays usable.
+Concurrency, for every method: safe to call from several tasks of the loop that opened it.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..model.nodes import SessionNodeRecord
+from ..model.session_meta import SessionMeta
+from .attachments import AttachmentManifest
+from .commit import RuntimeCommit, RuntimeCommitResult
+from .durability import DurabilityTier
+from .leases import (
+    LeaseOwnerIdentity,
+    SessionExecutionLease,
+    SessionExecutionLeaseClaimOutcome,
+    SessionExecutionLeaseCompletion,
+    SessionExecutionLeaseFence,
+)
+from .session_state import HeadStamp, PersistedSessionRead, SessionReadScope
+from .turn_ledger import TurnAcceptance, TurnAcceptanceOutcome, TurnRow, TurnSettlement
+
+
+class SessionCommitStore(Protocol):
+    """Reading a session and committing its head."""
+
+    @property
+    def durability_tier(self) -> DurabilityTier: ...
+
+    async def load_session(self, scope: SessionReadScope) -> PersistedSessionRead | None:
+        """The session as of one instant; `None` until its first commit.
+
+        Raises `StoreBackendError` when a row cannot be decoded or a referenced blob is missing.
+        """
+        ...
+
+    async def load_head_stamp(self) -> HeadStamp | None:
+        """The head's revision, leaf and checkpoint ref, without any node."""
+        ...
+
+    async def load_node(self, node_id: str) -> SessionNodeRecord | None:
+        """One node, also off the active path; `None` if absent or tombstoned."""
+        ...
+
+    async def commit_runtime_state(self, commit: RuntimeCommit) -> RuntimeCommitResult:
+        """Write everything in `commit`, or nothing.
+
+        Checks, in the order that decides which error wins: binding
+        (`SessionBindingMismatch`), stamp (a repeated stamp with the same hash answers the
+        stored result and writes nothing but the lease release; another hash is
+        `RuntimeTurnCommitConflict`), lease (`SessionExecutionLeaseExpired`), head revision
+        (`HeadRevisionConflict`), queue claims, input claims.
+        """
+        ...
+
+    async def save_session_meta(self, meta: SessionMeta) -> None:
+        """Overwrite the whole record."""
+        ...
+
+    async def load_session_meta(self) -> SessionMeta | None: ...
+
+
+class SessionExecutionLeaseStore(Protocol):
+    """One writer per session, kept by a lease whose fencing token only ever rises."""
+
+    async def try_claim_session_execution_lease(
+        self, session_id: str, owner: LeaseOwnerIdentity, lease_ttl_ms: int
+    ) -> SessionExecutionLeaseClaimOutcome:
+        """Take a free or lapsed lane, or extend one's own; never probes a busy holder.
+
+        Re-entry keeps both tokens and the claim time, and never shortens the lease.
+        """
+        ...
+
+    async def reclaim_session_execution_lease(
+        self,
+        session_id: str,
+        owner: LeaseOwnerIdentity,
+        observed_holder: SessionExecutionLeaseFence,
+        lease_ttl_ms: int,
+    ) -> SessionExecutionLeaseClaimOutcome:
+        """Take the lane from `observed_holder` if it still holds it and is provably dead."""
+        ...
+
+    async def renew_session_execution_lease(
+        self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
+    ) -> SessionExecutionLease:
+        """Extend to `lease_ttl_ms` from now; the claim time and both tokens stay.
+
+        Raises `SessionExecutionLeaseExpired` unless owner, token and counter match a live row.
+        """
+        ...
+
+    async def release_session_execution_lease(
+        self, completion: SessionExecutionLeaseCompletion
+    ) -> None:
+        """Free the lane if it is still this one's; otherwise nothing."""
+        ...
+
+
+class TurnLedgerStore(Protocol):
+    """The rows of accepted turns."""
+
+    async def accept_turn(self, acceptance: TurnAcceptance) -> TurnAcceptanceOutcome:
+        """Write the turn's row and take the lane, in one transaction.
+
+        Raises `TurnContentConflict` when the turn id is known with other content. A lane held
+        by another live owner, also by another incarnation of the same owner, is refused and
+        leaves no row.
+        """
+        ...
+
+    async def load_turn(self, session_id: str, turn_id: str) -> TurnRow | None: ...
+
+    async def list_unfinished_turns(self, session_id: str) -> Sequence[TurnRow]:
+        """Rows that are not settled, in the order in which they were accepted."""
+        ...
+
+    async def settle_turn(
+        self, fence: SessionExecutionLeaseFence, settlement: TurnSettlement, *, release: bool
+    ) -> None:
+        """Settle a row without a commit, and release the lane in the same transaction if asked.
+
+        Raises `SessionExecutionLeaseExpired` when `fence` is not the live one. Settling a row
+        that is already settled changes nothing.
+        """
+        ...
+
+
+class TurnPersistence(
+    SessionCommitStore, SessionExecutionLeaseStore, TurnLedgerStore, AttachmentManifest, Protocol
+):
+    """What a turn needs of a store."""
