@@ -121,7 +121,7 @@ class LashRuntime:
             if head is not None:
                 self.state = replace(self.state, head_revision=head.head_revision)
             return
-        self.state = await self.load()
+        self.install(await self.load())
 
     def start_over(self) -> None:
         """The store has emptied the session for the turn that was just accepted."""
