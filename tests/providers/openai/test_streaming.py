@@ -2,9 +2,11 @@
 
 import itertools
 import json
+from collections import Counter
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -270,6 +272,33 @@ async def test_events_are_traced_as_they_came_with_fields_nobody_knows() -> None
     ):
         await provider.complete(streaming([], provider_trace=seen.append))
     assert [json.loads(trace.raw) for trace in seen] == [delta(content="x", odd=1), finish()]
+
+
+async def test_a_burst_leaves_the_loop_its_turns() -> None:
+    """A fast endpoint must not stop everything else in the program."""
+    turns = 0
+    events_in_turn: Counter[int] = Counter()
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            await checkpoint()
+            turns += 1
+
+    def receive(event: LlmStreamEvent) -> None:
+        events_in_turn[turns] += 1
+
+    burst = piece((b"data: " + json.dumps(delta(content="x")).encode() + b"\n\n") * 6_400)
+    async with (
+        endpoint([head(), burst, event(finish()), event("[DONE]"), END]) as server,
+        a_provider(server.base_url) as provider,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(tick)
+        await provider.complete(a_request(stream_events=receive))
+        group.cancel_scope.cancel()
+    assert events_in_turn.total() == 6_400
+    assert max(events_in_turn.values()) <= 64
 
 
 async def test_a_local_preset_takes_the_end_of_the_stream_for_the_end() -> None:

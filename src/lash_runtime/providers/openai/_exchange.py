@@ -4,6 +4,7 @@ The SDK carries HTTP, authentication and event framing. It is asked for plain JS
 its own models, so that fields it does not know survive and a newer endpoint is no error.
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ...model.llm import LlmProviderTraceEvent, LlmRequest, LlmResponse, ProviderFailureKind
 from ...ports.provider import ProviderFailure, ProviderReliability
@@ -30,6 +32,10 @@ PATH: Final = "/chat/completions"
 
 RESPONSE_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one stream: far beyond any answer, and a bound on what a broken endpoint can fill."""
+
+YIELD_EVERY: Final = 64
+"""Events read before the loop gets a turn: a fast endpoint fills a buffer with hundreds of them,
+and reading those waits for nothing."""
 
 _START, _CHUNK, _TOTAL = "response start", "stream chunk", "request"
 
@@ -132,7 +138,7 @@ class Exchange:
 
     async def _read_events(self, stream: Any) -> None:
         answer, alive, trace = self._answer, self._deadlines.alive, self._request.provider_trace
-        while True:
+        for count in itertools.count(1):
             try:
                 event = await anext(stream)
             except StopAsyncIteration:
@@ -150,6 +156,8 @@ class Exchange:
                     code="stream_too_large",
                     retryable=False,
                 )
+            if count % YIELD_EVERY == 0:
+                await checkpoint()
         if answer.finish_reason:
             return
         if self._termination is StreamTermination.REQUIRE_TERMINAL_EVIDENCE:
