@@ -66,7 +66,10 @@ class TurnBuilder:
         return self._with(max_turns=max_turns)
 
     def protocol_turn_options(self, options: ProtocolTurnOptions) -> Self:
-        return self._with(protocol_turn_options=options)
+        """Options that the protocol understands, on top of those of the session. They are part of
+        the input, and so of what a repeated turn id is compared by."""
+        said = self._input.model_copy(update={"protocol_turn_options": options})
+        return replace(self, _input=said)
 
     def prompt_layer(self, layer: PromptLayer) -> Self:
         """Replace this turn's prompt layer."""

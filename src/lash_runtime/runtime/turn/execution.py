@@ -75,7 +75,7 @@ class TurnExecution:
         self._state = replace(runtime.state, turn_index=turn_index)
         self._policy = _policy_of_turn(self._state.effective_policy, request)
         self._options = self._state.effective_options.merged_with_override(
-            request.overrides.protocol_turn_options or turn_input.protocol_turn_options
+            turn_input.protocol_turn_options
         )
         self._draft = runtime.open_draft(self._state, request.turn_id)
         self._first_own = len(self._draft.messages)

@@ -1,14 +1,20 @@
 """What a caller asks of one turn, and the tokens that tell how it is stopped."""
 
 from dataclasses import dataclass, field
+from typing import Final
+
+from anyio import to_thread
 
 from ...model.canonical import canonical_hash
-from ...model.policy import ModelSpec, ProtocolTurnOptions
+from ...model.policy import ModelSpec
 from ...model.prompt import PromptLayer
-from ...model.turn_input import TurnInput
+from ...model.turn_input import TextItem, TurnInput
 from ...ports.cancel import CancelToken
 from ...ports.provider import ResolvedProvider
 from ...ports.turn_ledger import StoredTurnOptions
+
+ON_LOOP_LIMIT_CHARS: Final = 64 * 1024
+"""Longer input is encoded and hashed in a thread, so that nobody else on the loop waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +25,6 @@ class TurnOverrides:
     model: ModelSpec | None = None
     prompt: PromptLayer = PromptLayer()
     max_turns: int | None = None
-    protocol_turn_options: ProtocolTurnOptions | None = None
 
     def stored(self) -> StoredTurnOptions:
         """The part that a turn's row keeps. A provider is named, never kept."""
@@ -41,8 +46,15 @@ class TurnRequest:
     cancel: CancelToken = field(default_factory=CancelToken)
 
 
-def content_hash(turn_input: TurnInput, options: StoredTurnOptions) -> str:
+async def content_hash(turn_input: TurnInput, options: StoredTurnOptions) -> str:
     """What makes two submissions under one turn id the same submission."""
+    size = sum(len(item.text) for item in turn_input.items if isinstance(item, TextItem))
+    if size <= ON_LOOP_LIMIT_CHARS:
+        return _content_hash(turn_input, options)
+    return await to_thread.run_sync(_content_hash, turn_input, options)
+
+
+def _content_hash(turn_input: TurnInput, options: StoredTurnOptions) -> str:
     content = {
         "input": turn_input.model_dump(mode="json", exclude={"trace_turn_id"}),
         "options": options.model_dump(mode="json"),

@@ -152,7 +152,7 @@ class TurnRun:
                 provider_id=provider_id,
                 tool_names=runtime.env.catalog.tool_names(),
             ),
-            content_hash=content_hash(turn_input, options),
+            content_hash=await content_hash(turn_input, options),
             owner=runtime.owner,
             lease_ttl_ms=runtime.env.keeper.timings.ttl_ms,
             replace_session=runtime.replace_session,
