@@ -1,6 +1,7 @@
 """Turns as a host runs them: what comes out, what is stored, what a repetition gives."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -338,6 +339,29 @@ async def test_a_session_goes_on_after_its_rounds_were_used_up(place: Place) -> 
         output = await session.turn("Go on").run()
     assert output.assistant_message == "Coat."
     assert "[call-1] sunny in Oslo" in "\n".join(asked(provider.requests[1]))
+
+
+async def test_a_tool_sees_the_context_of_its_caller(anywhere: Place) -> None:
+    """Whose request it is, a trace, a log's fields: they reach the tools, sync ones too."""
+    caller: ContextVar[str] = ContextVar("caller")
+
+    @tool
+    async def who() -> str:
+        """Who asks?"""
+        return caller.get("nobody")
+
+    @tool
+    def who_in_a_thread() -> str:
+        """Who asks?"""
+        return caller.get("nobody")
+
+    calls = tool_calls_response(("a", "who", {}), ("b", "who_in_a_thread", {}))
+    provider = ScriptedProvider([calls, Call.text("Done.")])
+    async with a_core(anywhere, provider, who, who_in_a_thread) as core:
+        async with core.session("s") as session:
+            caller.set("Ada")
+            output = await session.turn("Who am I?").run()
+    assert [c.output.value_for_projection() for c in output.tool_calls] == ["Ada", "Ada"]
 
 
 # --- usage --------------------------------------------------------------------------------------
