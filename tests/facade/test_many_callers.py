@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from facade.places import Place, a_core
 from lash_runtime import (
     CancelToken,
+    EmbedError,
     LashCore,
     LashSession,
     MessageRole,
@@ -47,8 +50,18 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
         self.outcomes: dict[str, dict[str, TurnOutcome]] = {name: {} for name in SESSIONS}
+        self._calls = 0
+        self._awaited: tuple[int, anyio.Event] | None = None
+
+    async def reached(self, calls: int) -> None:
+        """Return when the model has been called that often."""
+        self._awaited = (calls, anyio.Event())
+        await self._awaited[1].wait()
 
     def answer(self, request: LlmRequest) -> Call:
+        self._calls += 1
+        if self._awaited is not None and self._calls == self._awaited[0]:
+            self._awaited[1].set()
         dice = self._dice
         kind = dice.random()
         if kind < 0.3:
@@ -65,10 +78,9 @@ class Storm:
 
     async def caller(self, core: LashCore, name: str) -> None:
         for visit in range(VISITS):
-            session = await core.session(self._dice.choice(SESSIONS)).open()
-            for number in range(self._dice.randint(1, 3)):
-                await self._say(session, f"{name}-{visit}-{number}")
-            await _close(session)
+            async with visiting(core, self._dice.choice(SESSIONS)) as session:
+                for number in range(self._dice.randint(1, 3)):
+                    await self._say(session, f"{name}-{visit}-{number}")
 
     async def _say(self, session: LashSession, words: str) -> None:
         match self._dice.randrange(5):
@@ -90,11 +102,9 @@ class Storm:
                 session.cancel_running_turns()
                 await self._turn(session, words)
             case _:
-                clone = session.clone()
-                async with anyio.create_task_group() as both:
+                async with session.clone() as clone, anyio.create_task_group() as both:
                     both.start_soon(self._turn, session, words)
                     both.start_soon(self._turn, clone, words + "'")
-                await clone.close()
 
     async def _turn(self, session: LashSession, words: str) -> None:
         turn = session.turn(words).turn_id(words).max_turns(4)
@@ -124,13 +134,18 @@ class Storm:
             await asyncio.sleep(0)
 
 
-async def _close(session: LashSession) -> None:
-    """Close as soon as the turns that were cancelled are over."""
-    while not session.closed:
-        try:
-            await session.close()
-        except SessionStillInUse:
-            await asyncio.sleep(0)
+@asynccontextmanager
+async def visiting(core: LashCore, name: str) -> AsyncIterator[LashSession]:
+    """A session that is closed as soon as the turns that were cancelled in it are over."""
+    session = await core.session(name).open()
+    try:
+        yield session
+    finally:
+        while not session.closed:
+            try:
+                await session.close()
+            except SessionStillInUse:
+                await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -144,6 +159,45 @@ async def test_sessions_stay_whole_whatever_their_callers_do(place: Place, seed:
             callers.start_soon(storm.caller, core, f"caller{number}")
 
     assert sum(map(len, storm.outcomes.values())) > CALLERS
+    await _assert_whole(place, storm)
+
+
+@pytest.mark.parametrize("seed", range(4, 8))
+async def test_sessions_stay_whole_when_the_core_is_closed_under_its_callers(
+    place: Place, seed: int
+) -> None:
+    """A shutdown in the middle of everything: whoever was not answered is told so, and the next
+    core finds what was acknowledged, with every other history closed."""
+    storm = Storm(seed)
+    provider = ScriptedProvider(otherwise=storm.answer, record=False)
+    codes: set[str] = set()
+
+    async def caller(name: str) -> None:
+        try:
+            await storm.caller(core, name)
+        except* EmbedError as errors:
+            codes.update(_codes(errors))
+
+    async with a_core(place, provider, pause, work) as core:
+        async with anyio.create_task_group() as callers:
+            for number in range(CALLERS):
+                callers.start_soon(caller, f"caller{number}")
+            await storm.reached(30)
+            await core.aclose()
+
+    assert codes
+    assert codes <= {"turn_interrupted", "session_closed", "core_closed"}
+    await _assert_whole(place, storm)
+
+
+def _codes(error: BaseException) -> set[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return set().union(*map(_codes, error.exceptions))
+    return {error.code} if isinstance(error, EmbedError) else {type(error).__name__}
+
+
+async def _assert_whole(place: Place, storm: Storm) -> None:
+    """Another core finds every acknowledged turn once, and gives its outcome again."""
     silent = ScriptedProvider()
     async with a_core(place, silent, pause, work) as core:
         for name, outcomes in storm.outcomes.items():
