@@ -107,7 +107,7 @@ class GraphLaws(RuleBasedStateMachine):
         self.draft.append_events([event, *records], NOW)
         assert self.draft.graph.nodes[before].event == event
         for record in records:
-            if not record.to_message().transient and record.id not in self.working:
+            if not record.message.transient and record.id not in self.working:
                 self.working.append(record.id)
 
     @rule()

@@ -24,7 +24,7 @@ def chronological_projection(
     seen: set[str] = set()
     for event in events:
         if isinstance(event, ConversationRecord):
-            message = event.to_message()
+            message = event.message
             if message.transient or message.id in seen:
                 continue
             seen.add(message.id)

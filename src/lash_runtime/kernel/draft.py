@@ -83,7 +83,7 @@ class TurnDraft:
         for event in events:
             match event:
                 case ConversationRecord():
-                    message = event.to_message()
+                    message = event.message
                     if message.transient or message.id in taken or model.has_message(message.id):
                         continue
                     taken.add(message.id)

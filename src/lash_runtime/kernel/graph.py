@@ -117,7 +117,7 @@ class SessionGraph:
         for node in self.active_path:
             record = node.conversation
             if record is not None and visible.admits(node):
-                transient = record.to_message().transient
+                transient = record.message.transient
                 if not transient and record.id not in seen:
                     if matched >= len(wanted) or wanted[matched].id != record.id:
                         break

@@ -37,7 +37,7 @@ def message_tree(graph: SessionGraph) -> tuple[SessionMessageTreeNode, ...]:
         built[node.node_id] = SessionMessageTreeNode(
             node_id=node.node_id,
             parent_message_node_id=_message_ancestor(graph, node.parent_node_id),
-            message=record.to_message(),
+            message=record.message,
             timestamp=node.timestamp,
             active=node.node_id in active,
             children=tuple(sorted(below, key=lambda item: item.timestamp)),

@@ -84,7 +84,7 @@ class ReadModel:
             if event is None or not visible.admits(node):
                 continue
             if isinstance(event, ConversationRecord):
-                message = event.to_message()
+                message = event.message
                 if message.transient or message.id in fresh or self.has_message(message.id):
                     continue
                 fresh[message.id] = first_new + len(messages)

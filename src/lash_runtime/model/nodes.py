@@ -5,25 +5,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from ._value import Value, omitted_when_none
-from .causes import CausalRef, MessageOrigin
-from .messages import Message, MessageRole, Part
+from .causes import CausalRef
+from .messages import Message
 
 
 class ConversationRecord(Value):
     """A message as an event of the session's history."""
 
     type: Literal["conversation"] = "conversation"
-    id: str
-    role: MessageRole
-    parts: tuple[Part, ...] = ()
-    origin: MessageOrigin | None = omitted_when_none()
+    message: Message
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        return cls(id=message.id, role=message.role, parts=message.parts, origin=message.origin)
+        return cls(message=message)
 
-    def to_message(self) -> Message:
-        return Message(id=self.id, role=self.role, parts=self.parts, origin=self.origin)
+    @property
+    def id(self) -> str:
+        return self.message.id
 
 
 class ProtocolEvent(Value):

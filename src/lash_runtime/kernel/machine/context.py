@@ -153,7 +153,7 @@ class TurnContext:
         """Record events; conversation records are messages of the transcript too."""
         self.unreported.extend(records)
         self.append_messages(
-            [record.to_message() for record in records if isinstance(record, ConversationRecord)]
+            [record.message for record in records if isinstance(record, ConversationRecord)]
         )
 
     def schedule_limit_final(self, message: Message) -> None:

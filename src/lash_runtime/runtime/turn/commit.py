@@ -107,7 +107,7 @@ def _attachment_ids(draft: TurnDraft) -> tuple[str, ...]:
         reference.id
         for node in draft.uncommitted()
         if (record := node.conversation) is not None
-        for part in record.parts
+        for part in record.message.parts
         for reference in part.attachments
     }
     return tuple(sorted(ids))
