@@ -39,7 +39,7 @@ def _requirements(name: str) -> set[str]:
             wanted, _, marker = requirement.partition(";")
             if "extra ==" in marker or not _applies(marker):
                 continue
-            package = re.split(r"[\s<>=!~\[(]", wanted.strip())[0].lower()
+            package = re.split(r"[\s<>=!~\[(]", wanted.strip())[0].lower().replace("_", "-")
             if package not in found:
                 found.add(package)
                 waiting.append(package)

@@ -47,7 +47,8 @@ class SessionGraph:
     def active_path(self) -> SharedSequence[SessionNodeRecord]:
         """The nodes from the root to the leaf; a missing parent ends the walk."""
         if self._path is None:
-            self._path = SharedSequence(self._walk())
+            # A history without branches is its own path, and shares its list.
+            self._path = self.nodes if self._is_one_path() else SharedSequence(self._walk())
         return self._path
 
     def read_model(self, visible: FrameFilter = EVERYTHING) -> ReadModel:
@@ -76,7 +77,9 @@ class SessionGraph:
                 )
             expected = node.node_id
         graph = self._with_nodes(nodes, leaf_node_id=nodes[-1].node_id)
-        if self._path is not None:
+        if self._path is self.nodes:
+            graph._path = graph.nodes
+        elif self._path is not None:
             graph._path = self._path.extend(nodes)
         graph._models = {
             visible: model.extended(nodes, visible, adopt)
@@ -139,6 +142,14 @@ class SessionGraph:
         graph._path = None
         graph._models = {}
         return graph
+
+    def _is_one_path(self) -> bool:
+        parent = None
+        for node in self.nodes:
+            if node.parent_node_id != parent:
+                return False
+            parent = node.node_id
+        return parent == self.leaf_node_id and len(self._index) >= len(self.nodes)
 
     def _walk(self) -> list[SessionNodeRecord]:
         path: list[SessionNodeRecord] = []

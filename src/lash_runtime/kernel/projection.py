@@ -8,7 +8,7 @@ it can only ever save work.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..model.attachments import AttachmentRef
 from ..model.causes import TurnCause
@@ -30,7 +30,6 @@ from ..model.messages import (
     MessageRole,
     Part,
     PartKind,
-    ResponseTextMeta,
     SummarizedPart,
 )
 from .shared_sequence import SharedSequence
@@ -46,6 +45,8 @@ _PREFIXES: Final = {
     MessageRole.SYSTEM: "Runtime note:\n",
     MessageRole.EVENT: "Runtime event:\n",
 }
+_PLAIN: Final = frozenset({PartKind.TEXT, PartKind.PROSE})
+"""The kinds whose text a provider may want its own metadata back with."""
 _IMAGE_PLACEHOLDER: Final = "[Image attached]"
 
 
@@ -57,8 +58,7 @@ class RenderedChat:
     attachments: tuple[LlmAttachment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Mark(NamedTuple):
     """How much the cache holds after one message; what lies beyond belongs to later ones."""
 
     rendered: int
@@ -121,7 +121,12 @@ class ChatProjection:
         del self._attachments[mark.attachments :]
 
     def _add(self, message: Message) -> None:
-        blocks = tuple(self._blocks(message))
+        parts = message.parts
+        if len(parts) == 1 and parts[0].kind in _PLAIN:
+            # Most messages are one text; this path is what a long history takes to render.
+            blocks = _plain_blocks(message.role, parts[0])
+        else:
+            blocks = tuple(self._blocks(message))
         if blocks:
             self._rendered.append(LlmMessage(_ROLES[message.role], blocks))
         self._marks.append(_Mark(len(self._rendered), len(self._attachments)))
@@ -154,8 +159,7 @@ class ChatProjection:
                     else:
                         yield TextBlock(_IMAGE_PLACEHOLDER)
                 case _:
-                    if (text := _text(message.role, part)) is not None:
-                        yield TextBlock(text, _response_meta(part))
+                    yield from _plain_blocks(message.role, part)
         # Providers want the results of a batch together and in front, whatever they carry.
         yield from images
 
@@ -199,18 +203,22 @@ def _image_label(part: Part) -> str:
     return f"[Images from {part.tool_name or 'tool'}, call {part.tool_call_id or ''}]"
 
 
-def _response_meta(part: Part) -> ResponseTextMeta | None:
-    return part.response_meta if part.kind in (PartKind.TEXT, PartKind.PROSE) else None
+def _plain_blocks(role: MessageRole, part: Part) -> tuple[ContentBlock, ...]:
+    text = _text(role, part)
+    if text is None:
+        return ()
+    return (TextBlock(text, part.response_meta if part.kind in _PLAIN else None),)
 
 
 def _text(role: MessageRole, part: Part) -> str | None:
     """The text of a part with what tells the model where it comes from; `None` when blank."""
-    content = _shown_content(part)
-    if not content.strip():
+    content = part.content if part.prune_state is None else _shown_content(part)
+    if not content or content.isspace():
         return None
     if role is MessageRole.SYSTEM and part.kind in (PartKind.OUTPUT, PartKind.ERROR):
         content = f"<{part.kind.value}>\n{content}\n</{part.kind.value}>"
-    return _PREFIXES.get(role, "") + content
+    prefix = _PREFIXES.get(role)
+    return content if prefix is None else prefix + content
 
 
 def _shown_content(part: Part) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
+from anyio import to_thread
 
 from ..kernel.draft import TurnDraft
 from ..kernel.projection import ChatProjection
@@ -17,7 +18,7 @@ from ..kernel.prompt_composition import PromptComposer
 from ..model.policy import SessionPolicy
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
-from ..ports.session_state import FullGraph, HeadStamp
+from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead
 from ..ports.store_errors import StoreError
 from ..ports.turn_persistence import TurnPersistence
 from .environment import RuntimeEnvironment
@@ -29,6 +30,9 @@ from .turn.commit import flushing_commit
 from .turn.unfinished import TurnCloser
 
 log = logging.getLogger(__name__)
+
+FEW_NODES: Final = 100
+"""A history that is longer is put together in a thread, so that nobody on the loop waits."""
 
 RELEASE_DEADLINE_S: Final = 5.0
 """How long leaving a turn may take to give its lease back."""
@@ -103,7 +107,9 @@ class LashRuntime:
                 f"the store holds session {read.session_id!r}, "
                 f"but session {self.session_id!r} was asked for",
             )
-        return self._reconciled(state_of_read(read))
+        if len(read.nodes) < FEW_NODES:
+            return self._state_of(read)
+        return await to_thread.run_sync(self._state_of, read)
 
     async def head(self) -> HeadStamp | None:
         """The stored head, as of now."""
@@ -191,6 +197,12 @@ class LashRuntime:
                 f"session {self.session_id!r} is recorded with provider {provider_id!r}, "
                 f"which cannot be used: {error}",
             ) from error
+
+    def _state_of(self, read: PersistedSessionRead) -> RuntimeSessionState:
+        """The state with all that its first turn asks for ready: views and rendered prompt."""
+        state = self._reconciled(state_of_read(read))
+        self.projection.render(state.read_view().messages)
+        return state
 
     def require_store(self, operation: str) -> TurnPersistence:
         """The store, or the fault `session_not_durable` saying what cannot be done."""
