@@ -1,35 +1,19 @@
 """Work that waits for a session: process wakes and session commands, in claimable batches."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ..kernel.queue_rules import DeliveryPolicy as DeliveryPolicy
+from ..kernel.queue_rules import QueuedWorkClaimBoundary as QueuedWorkClaimBoundary
+from ..kernel.queue_rules import QueuedWorkClass as QueuedWorkClass
+from ..kernel.queue_rules import SlotPolicy as SlotPolicy
 from ..model._value import Value, omitted_when_none
 from ..model.causes import CausalRef
 from .claims import QueuedWorkCompletion
 from .leases import LeaseOwnerIdentity
-
-
-class QueuedWorkClass(StrEnum):
-    SESSION_COMMAND = "session_command"
-    TURN_WORK = "turn_work"
-
-
-class DeliveryPolicy(StrEnum):
-    EARLIEST_SAFE_BOUNDARY = "earliest_safe_boundary"
-    AFTER_CURRENT_TURN_COMMIT = "after_current_turn_commit"
-
-
-class SlotPolicy(StrEnum):
-    JOIN = "join"
-    EXCLUSIVE = "exclusive"
-
-
-class QueuedWorkClaimBoundary(StrEnum):
-    ACTIVE_TURN_CHECKPOINT = "active_turn_checkpoint"
-    IDLE = "idle"
 
 
 class MergeGroup(Value):
@@ -101,6 +85,11 @@ class QueuedWorkBatchDraft:
     source_key: str | None = None
     available_at_ms: int = 0
 
+    @property
+    def work_class(self) -> QueuedWorkClass | None:
+        """What all payloads have in common; `None` for none, or for a mixture."""
+        return _common_class(self.payloads)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedWorkItem:
@@ -121,6 +110,11 @@ class QueuedWorkBatch:
     enqueued_at_ms: int
     items: tuple[QueuedWorkItem, ...]
 
+    @property
+    def work_class(self) -> QueuedWorkClass | None:
+        """What all items have in common; `None` for none, or for a mixture."""
+        return _common_class(item.payload for item in self.items)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedWorkClaim:
@@ -140,3 +134,21 @@ class QueuedWorkClaim:
             lease_token=self.lease_token,
             batch_ids=tuple(batch.batch_id for batch in self.batches),
         )
+
+    def exclusive_session_command(self) -> SessionCommand | None:
+        """The command, if the claim is for exactly one and nothing else."""
+        match self.batches:
+            case (
+                QueuedWorkBatch(
+                    slot_policy=SlotPolicy.EXCLUSIVE,
+                    items=(QueuedWorkItem(payload=SessionCommandPayload(command=command)),),
+                ),
+            ):
+                return command
+            case _:
+                return None
+
+
+def _common_class(payloads: Iterable[QueuedWorkPayload]) -> QueuedWorkClass | None:
+    classes = {payload.work_class for payload in payloads}
+    return classes.pop() if len(classes) == 1 else None

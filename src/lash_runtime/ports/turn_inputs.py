@@ -1,29 +1,17 @@
 """User input that waits for a session: for the turn that runs, or for the next one."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ..kernel.queue_rules import TurnInputCheckpointBoundary as TurnInputCheckpointBoundary
+from ..kernel.queue_rules import TurnInputState as TurnInputState
 from ..model._value import Value
 from ..model.checkpoints import CheckpointKind
 from ..model.turn_input import TurnInput
 from .claims import TurnInputCompletion
 from .leases import LeaseOwnerIdentity
-
-
-class TurnInputCheckpointBoundary(StrEnum):
-    """The first checkpoint at which an input may join a running turn."""
-
-    AFTER_WORK = "after_work"
-    BEFORE_COMPLETION = "before_completion"
-
-    def admits(self, checkpoint: CheckpointKind) -> bool:
-        return (
-            self is TurnInputCheckpointBoundary.AFTER_WORK
-            or checkpoint is CheckpointKind.BEFORE_COMPLETION
-        )
 
 
 class ActiveTurnIngress(Value):
@@ -37,14 +25,6 @@ class NextTurnIngress(Value):
 
 
 TurnInputIngress = Annotated[ActiveTurnIngress | NextTurnIngress, Field(discriminator="scope")]
-
-
-class TurnInputState(StrEnum):
-    PENDING_ACTIVE = "pending_active"
-    DEFERRED_NEXT_TURN = "deferred_next_turn"
-    ACCEPTED = "accepted"
-    CANCELLED = "cancelled"
-    COMPLETED = "completed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
