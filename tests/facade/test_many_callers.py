@@ -182,7 +182,7 @@ async def test_sessions_stay_whole_when_the_core_is_closed_under_its_callers(
         async with anyio.create_task_group() as callers:
             for number in range(CALLERS):
                 callers.start_soon(caller, f"caller{number}")
-            await storm.reached(30)
+            await storm.reached(15)
             await core.aclose()
 
     assert codes
