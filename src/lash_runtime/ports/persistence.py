@@ -30,31 +30,59 @@ from .turn_persistence import TurnPersistence
 
 
 class TurnInputStore(Protocol):
-    """Input that waits. Claims need the live fence of the session."""
+    """Input that waits, by the session id that each call names.
+
+    An input is *held* while its claim's lease is the live one of its lane. A call that claims
+    needs the live fence of the session; the claim's `owner` may be another than the lease's.
+    """
 
     async def enqueue_pending_turn_input(self, draft: PendingTurnInputDraft) -> PendingTurnInput:
-        """Raises `PendingTurnInputSourceKeyConflict` when the key names other content."""
+        """Store an input, or return the one that its source key names, in whatever state.
+
+        Raises `PendingTurnInputSourceKeyConflict` when the key names other content, compared
+        with what was submitted and not with what deferral made of it. The key is bound until
+        vacuum removes the input. Raises `StoreBackendError` when the session has another input
+        of the same `input_id`. Without one, the id is opaque. Needs no lease.
+        """
         ...
 
-    async def list_pending_turn_inputs(self, session_id: str) -> Sequence[PendingTurnInput]: ...
+    async def list_pending_turn_inputs(self, session_id: str) -> Sequence[PendingTurnInput]:
+        """Pending and deferred inputs that are not held, in the order of enqueueing."""
+        ...
 
     async def cancel_pending_turn_input(
         self, session_id: str, input_id: str
-    ) -> PendingTurnInputCancelOutcome: ...
+    ) -> PendingTurnInputCancelOutcome:
+        """Cancel an input that is not held. An accepted one is claimed, held or not."""
+        ...
 
     async def cancel_pending_turn_inputs(
         self, session_id: str, targets: Sequence[PendingTurnInputCancelTarget]
     ) -> Sequence[PendingTurnInputCancelResult]:
-        """All in one transaction, one result for each target, in order."""
+        """All in one transaction, one result for each target, in order.
+
+        A target that is named twice is `InputAlreadyCancelled` the second time.
+        """
         ...
 
     async def cancel_pending_turn_input_suffix(
         self, session_id: str, anchor: PendingTurnInputCancelTarget
-    ) -> PendingTurnInputSuffixCancelOutcome: ...
+    ) -> PendingTurnInputSuffixCancelOutcome:
+        """Cancel the anchor and every input of the session that was enqueued after it.
+
+        One transaction. There is an outcome for each, also for those that are over or claimed.
+        An anchor that does not exist changes nothing.
+        """
+        ...
 
     async def claim_turn_input(
         self, session_id: str, session_execution_lease: SessionExecutionLeaseFence, input_id: str
-    ) -> TurnInputClaim | None: ...
+    ) -> TurnInputClaim | None:
+        """Take this one deferred input for the turn about to start, wherever it stands.
+
+        The owner and the expiry are those of the lease. `None` when it is not deferred or held.
+        """
+        ...
 
     async def claim_active_turn_inputs(
         self,
@@ -65,7 +93,13 @@ class TurnInputStore(Protocol):
         checkpoint: CheckpointKind,
         lease_ttl_ms: int,
         max_inputs: int,
-    ) -> TurnInputClaim | None: ...
+    ) -> TurnInputClaim | None:
+        """Take the oldest pending inputs of `turn_id` that `checkpoint` admits; all are accepted.
+
+        `None` when there are none. A `max_inputs` of 0 gives `None` and checks nothing.
+        Raises `SessionExecutionLeaseExpired` when the fence is not the live one.
+        """
+        ...
 
     async def claim_next_turn_inputs(
         self,
@@ -75,30 +109,60 @@ class TurnInputStore(Protocol):
         lease_ttl_ms: int,
         max_inputs: int,
     ) -> TurnInputClaim | None:
-        """Take the oldest waiting inputs for the turn about to start; `None` when none wait.
+        """Take the oldest deferred inputs for the turn about to start; `None` when none wait.
 
-        `max_inputs` is a cap, not a target. Two callers never receive the same input.
+        Their state stays, so that a claim which ends without a commit leaves no trace.
+        `max_inputs` is a cap, not a target; 0 gives `None` and checks nothing. Two callers never
+        receive the same input. Raises `SessionExecutionLeaseExpired` when the fence is not the
+        live one.
         """
         ...
 
     async def renew_turn_input_claim(
         self, claim: TurnInputClaim, lease_ttl_ms: int
-    ) -> TurnInputClaim: ...
+    ) -> TurnInputClaim:
+        """Promise to be done by `lease_ttl_ms` from now; overdue or not.
 
-    async def abandon_turn_input_claim(self, claim: TurnInputClaim) -> None: ...
+        Raises `TurnInputClaimExpired` unless the claim still owns all its inputs under a live
+        lease.
+        """
+        ...
+
+    async def abandon_turn_input_claim(self, claim: TurnInputClaim) -> None:
+        """Free what the claim still owns: an accepted input is pending again. Never an error."""
+        ...
 
     async def defer_orphaned_active_turn_inputs(
         self,
         session_id: str,
         session_execution_lease: SessionExecutionLeaseFence,
         resumable_turn_id: str | None = None,
-    ) -> int: ...
+    ) -> int:
+        """Turn the inputs of turns that will not run again to the next turn; says how many.
+
+        These are pending inputs older than `ORPHAN_GRACE_MS` and accepted ones of any age that
+        are not held, except those of `resumable_turn_id` or its frames. Raises
+        `SessionExecutionLeaseExpired` when the fence is not the live one.
+        """
+        ...
 
 
 class QueuedWorkStore(Protocol):
-    """Work that waits. Claims need the live fence of the session."""
+    """Work that waits, by the session id that each call names.
 
-    async def enqueue_queued_work(self, draft: QueuedWorkBatchDraft) -> QueuedWorkBatch: ...
+    A batch is *held* while its claim's lease is the live one of its lane. A call that claims
+    needs the live fence of the session; the claim's `owner` may be another than the lease's.
+    The *ready* batches are those that are available and not held, in the order of enqueueing:
+    the others are passed over and block nothing.
+    """
+
+    async def enqueue_queued_work(self, draft: QueuedWorkBatchDraft) -> QueuedWorkBatch:
+        """Store a batch, or return the one that its source key names, whatever the payload.
+
+        A key is free again once its batch is completed or cancelled. Raises `StoreBackendError`
+        for a batch of no payloads or of more than one class. Needs no lease.
+        """
+        ...
 
     async def claim_leading_ready_session_command(
         self,
@@ -106,7 +170,12 @@ class QueuedWorkStore(Protocol):
         session_execution_lease: SessionExecutionLeaseFence,
         owner: LeaseOwnerIdentity,
         lease_ttl_ms: int,
-    ) -> QueuedWorkClaim | None: ...
+    ) -> QueuedWorkClaim | None:
+        """Take the first ready batch if it is a session command; always exactly one.
+
+        Raises `SessionExecutionLeaseExpired` when the fence is not the live one.
+        """
+        ...
 
     async def claim_ready_queued_work(
         self,
@@ -116,7 +185,16 @@ class QueuedWorkStore(Protocol):
         boundary: QueuedWorkClaimBoundary,
         lease_ttl_ms: int,
         max_batches: int,
-    ) -> QueuedWorkClaim | None: ...
+    ) -> QueuedWorkClaim | None:
+        """Take the first ready batch of turn work, and those that join it.
+
+        `None` when a command leads, or when the first batch waits for the end of the turn and
+        `boundary` is a checkpoint. An exclusive batch is taken alone. A joining one takes along
+        the ready batches right behind it that also join, with the same delivery and merge key.
+        `max_batches` of 0 gives `None` and checks nothing. Raises
+        `SessionExecutionLeaseExpired` when the fence is not the live one.
+        """
+        ...
 
     async def claim_ready_queued_work_by_batch_ids(
         self,
@@ -126,21 +204,44 @@ class QueuedWorkStore(Protocol):
         boundary: QueuedWorkClaimBoundary,
         lease_ttl_ms: int,
         batch_ids: Sequence[str],
-    ) -> QueuedWorkClaim | None: ...
+    ) -> QueuedWorkClaim | None:
+        """The same, if that would take exactly these batches in this order; otherwise nothing.
+
+        So a caller can take what is next in line, never something from the middle. No ids give
+        `None` and check nothing.
+        """
+        ...
 
     async def renew_queued_work_claim(
         self, claim: QueuedWorkClaim, lease_ttl_ms: int
-    ) -> QueuedWorkClaim: ...
+    ) -> QueuedWorkClaim:
+        """Promise to be done by `lease_ttl_ms` from now; overdue or not.
 
-    async def abandon_queued_work_claim(self, claim: QueuedWorkClaim) -> None: ...
+        Raises `QueuedWorkClaimExpired` unless the claim still owns all its batches under a live
+        lease.
+        """
+        ...
+
+    async def abandon_queued_work_claim(self, claim: QueuedWorkClaim) -> None:
+        """Free what the claim still owns. Never an error."""
+        ...
 
     async def cancel_queued_work_batch(
         self, session_id: str, batch_id: str
-    ) -> QueuedWorkBatch | None: ...
+    ) -> QueuedWorkBatch | None:
+        """Remove and return a batch that is not held.
 
-    async def list_queued_work(self, session_id: str) -> Sequence[QueuedWorkBatch]: ...
+        `None` for one that is, and for an unknown one: it is being worked on, or is done.
+        """
+        ...
 
-    async def list_pending_queued_work(self, session_id: str) -> Sequence[QueuedWorkBatch]: ...
+    async def list_queued_work(self, session_id: str) -> Sequence[QueuedWorkBatch]:
+        """Every batch of the session, held or not, in the order of enqueueing."""
+        ...
+
+    async def list_pending_queued_work(self, session_id: str) -> Sequence[QueuedWorkBatch]:
+        """The same without those that are held; not yet available ones are among them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

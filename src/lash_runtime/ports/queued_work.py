@@ -1,8 +1,11 @@
-"""Work that waits for a session: process wakes and session commands, in claimable batches."""
+"""Work that waits for a session: process wakes and session commands, in claimable batches.
+
+All payloads of a batch are of one class. It is claimed, completed and cancelled as a whole.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -75,7 +78,10 @@ QueuedWorkPayload = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedWorkBatchDraft:
-    """Work to enqueue. A `source_key` makes enqueueing idempotent while the batch exists."""
+    """Work to enqueue. A `source_key` makes enqueueing idempotent while the batch exists.
+
+    `available_at_ms` is the first instant at which the batch may be claimed; 0 is at once.
+    """
 
     session_id: str
     payloads: tuple[QueuedWorkPayload, ...]
@@ -93,12 +99,16 @@ class QueuedWorkBatchDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedWorkItem:
+    """One payload. `item_id` is `{batch_id}:item:{index}`."""
+
     item_id: str
     payload: QueuedWorkPayload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedWorkBatch:
+    """A stored batch. `enqueue_seq` rises with each batch that a store takes; none repeats."""
+
     batch_id: str
     session_id: str
     enqueue_seq: int
@@ -115,9 +125,33 @@ class QueuedWorkBatch:
         """What all items have in common; `None` for none, or for a mixture."""
         return _common_class(item.payload for item in self.items)
 
+    @classmethod
+    def of(
+        cls, draft: QueuedWorkBatchDraft, *, batch_id: str, enqueue_seq: int, enqueued_at_ms: int
+    ) -> Self:
+        return cls(
+            batch_id=batch_id,
+            session_id=draft.session_id,
+            enqueue_seq=enqueue_seq,
+            source_key=draft.source_key,
+            delivery_policy=draft.delivery_policy,
+            slot_policy=draft.slot_policy,
+            merge_key=draft.merge_key,
+            available_at_ms=draft.available_at_ms,
+            enqueued_at_ms=enqueued_at_ms,
+            items=items_of(batch_id, draft.payloads),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedWorkClaim:
+    """Batches taken to be worked on, in the order of the queue.
+
+    `fencing_token` is one more than the claims that the first of them has seen before. The claim
+    lives as long as the lease that backed it; `expires_at_epoch_ms` frees nothing, it says
+    until when its owner has promised to renew.
+    """
+
     session_id: str
     claim_id: str
     owner: LeaseOwnerIdentity
@@ -147,6 +181,13 @@ class QueuedWorkClaim:
                 return command
             case _:
                 return None
+
+
+def items_of(batch_id: str, payloads: Iterable[QueuedWorkPayload]) -> tuple[QueuedWorkItem, ...]:
+    return tuple(
+        QueuedWorkItem(item_id=f"{batch_id}:item:{index}", payload=payload)
+        for index, payload in enumerate(payloads)
+    )
 
 
 def _common_class(payloads: Iterable[QueuedWorkPayload]) -> QueuedWorkClass | None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from ..kernel.queue_rules import TurnInputCheckpointBoundary as TurnInputCheckpointBoundary
 from ..kernel.queue_rules import TurnInputState as TurnInputState
 from ..model._value import Value
+from ..model.canonical import canonical_json
 from ..model.checkpoints import CheckpointKind
 from ..model.turn_input import TurnInput
 from .claims import TurnInputCompletion
@@ -37,9 +38,27 @@ class PendingTurnInputDraft:
     input_id: str | None = None
     source_key: str | None = None
 
+    @property
+    def first_state(self) -> TurnInputState:
+        if isinstance(self.ingress, ActiveTurnIngress):
+            return TurnInputState.PENDING_ACTIVE
+        return TurnInputState.DEFERRED_NEXT_TURN
+
+    def repeats(self, submitted_ingress: TurnInputIngress, submitted_input: TurnInput) -> bool:
+        """Whether the same was submitted before, compared as JSON."""
+        return (canonical_json(self.ingress), canonical_json(self.input)) == (
+            canonical_json(submitted_ingress),
+            canonical_json(submitted_input),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingTurnInput:
+    """A stored input. `enqueue_seq` rises with each input that a store takes; none repeats.
+
+    `ingress` is where it goes now: deferral turns it to the next turn.
+    """
+
     input_id: str
     session_id: str
     enqueue_seq: int
@@ -83,6 +102,8 @@ class InputCancelled:
 
 @dataclass(frozen=True, slots=True)
 class InputAlreadyClaimed:
+    """A turn has it. `claim` says whose it is, if its row still names a claim."""
+
     input: PendingTurnInput
     claim: TurnInputClaimDiagnostics | None = None
 
@@ -147,6 +168,13 @@ TurnInputClaimMode = ActiveTurnClaim | NextTurnClaim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnInputClaim:
+    """Inputs taken for a turn, in the order in which they were enqueued.
+
+    `fencing_token` is one more than the claims that the first of them has seen before. The claim
+    lives as long as the lease that backed it; `expires_at_epoch_ms` frees nothing, it says
+    until when its owner has promised to renew.
+    """
+
     session_id: str
     claim_id: str
     owner: LeaseOwnerIdentity

@@ -94,7 +94,8 @@ class TurnAcceptance:
 
     `content_hash` covers the input and the options. `observed_holder` is a busy holder that
     the caller believes dead: the store takes the lane over only if that very lease still holds
-    it and its death is proven. `replace_session` empties the session in the same transaction.
+    it and its death is proven. `replace_session` empties the session in the same transaction:
+    inputs that wait are cancelled and queued work is removed, too.
     """
 
     session_id: str

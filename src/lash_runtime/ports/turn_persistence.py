@@ -51,7 +51,11 @@ class SessionCommitStore(Protocol):
         (`SessionBindingMismatch`), stamp (a repeated stamp with the same hash answers the
         stored result and writes nothing but the lease release; another hash is
         `RuntimeTurnCommitConflict`), lease (`SessionExecutionLeaseExpired`), head revision
-        (`HeadRevisionConflict`), queue claims, input claims.
+        (`HeadRevisionConflict`), queue claims (`QueuedWorkClaimExpired`), input claims
+        (`TurnInputClaimExpired`). A completion names exactly what its claim still owns, and the
+        claim was made under the lease of this very commit; its expiry does not matter.
+        Completed batches are removed; completed inputs stay as tombstones until vacuum. Then
+        the pending inputs of `interrupted_turn_input_turn_id` are deferred to the next turn.
         """
         ...
 
