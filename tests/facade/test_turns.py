@@ -16,6 +16,7 @@ from lash_runtime import (
     CollectingSink,
     EmbedError,
     ErrorReported,
+    LashCore,
     ModelRequestStarted,
     ModelSpec,
     PromptContribution,
@@ -494,6 +495,28 @@ async def test_a_settled_turn_is_found_by_another_core(place: Place) -> None:
         assert lines(session) == ["user: Pack", "assistant: Coat."]
     assert (second.assistant_message, second.outcome) == ("Coat.", first.outcome)
     assert silent.calls == 0
+
+
+@pytest.mark.parametrize("wired", ["another provider", "none"])
+async def test_a_settled_turn_is_found_without_its_provider(place: Place, wired: str) -> None:
+    """Telling what became of a turn takes no model; running another one does."""
+    async with a_core(place, ScriptedProvider([Call.text("Coat.")])) as core:
+        async with core.session("s") as session:
+            await session.turn("Pack").turn_id("t-1").run()
+    other = ScriptedProvider(kind="other")
+    builder = LashCore.standard_builder().model("m").storage(place.storage())
+    core = (builder if wired == "none" else builder.provider(other)).build()
+    async with running(core), core.session("s") as session:
+        again = await session.turn("Pack").turn_id("t-1").run()
+        assert again.assistant_message == "Coat."
+        with pytest.raises(RuntimeFailure) as raised:
+            await session.turn("Unpack").turn_id("t-1").run()
+        assert raised.value.code == "turn_content_conflict"
+        with pytest.raises(RuntimeFailure) as raised:
+            await session.turn("Pack").turn_id("t-2").run()
+        assert raised.value.code == "llm_provider"
+        assert lines(session) == ["user: Pack", "assistant: Coat."]
+    assert other.calls == 0
 
 
 async def test_an_older_settled_turn_gives_its_own_answer(place: Place) -> None:

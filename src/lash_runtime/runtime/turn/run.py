@@ -32,7 +32,8 @@ from ...ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
-from ..faults import LeaseLost, RuntimeFault
+from ...ports.turn_persistence import TurnPersistence
+from ..faults import LeaseLost, RuntimeFault, fault_of_refresh
 from ..lash_runtime import LashRuntime
 from ..lease_keeper import LeaseGuard
 from .acceptance import AcceptedTurn, SettledTurn, accept
@@ -120,7 +121,8 @@ class TurnRun:
         """Refuse what cannot call its model, before anything is written.
 
         Raises the fault `llm_provider`. The provider recorded in memory may be out of date, so
-        the store is asked before the turn is refused.
+        the store is asked before the turn is refused. What became of a turn that was accepted
+        before is told without any provider.
         """
         runtime = self._runtime
         if self._request.overrides.provider is not None:
@@ -130,8 +132,18 @@ class TurnRun:
         except RuntimeFault:
             if runtime.store is None:
                 raise
+            if await self._is_known(runtime.store):
+                return
             await runtime.refresh(await runtime.head())
             runtime.provider_for(runtime.state.effective_policy.provider_id)
+
+    async def _is_known(self, store: TurnPersistence) -> bool:
+        """Whether the turn was accepted before; such a turn is never run again."""
+        session_id = self._runtime.session_id
+        try:
+            return await store.load_turn(session_id, self._request.turn_id) is not None
+        except StoreError as error:
+            raise fault_of_refresh(error, session_id) from error
 
     async def _accept(self, turn_input: TurnInput) -> TurnResult | None:
         """Get row and lane; the result of the same turn if it is already over. Without a store
