@@ -2,7 +2,8 @@
 
 import os
 import random
-from typing import Protocol
+import threading
+from typing import Final, Protocol
 
 
 class IdSource(Protocol):
@@ -21,14 +22,50 @@ class IdSource(Protocol):
         ...
 
 
+_POOL_BYTES: Final = 4096
+
+
+class _RandomPool:
+    """Randomness from the operating system, drawn in advance.
+
+    Each draw releases the interpreter's lock, and a busy database thread then keeps it: asked
+    for one id at a time, ids cost more than the turns they name.
+    """
+
+    __slots__ = ("_at", "_bytes", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+        # A child that went on with its parent's bytes would draw its parent's ids.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def draw(self) -> bytes:
+        """16 bytes that nobody else is given."""
+        with self._lock:
+            if self._at == len(self._bytes):
+                self._bytes = os.urandom(_POOL_BYTES)
+                self._at = 0
+            start, self._at = self._at, self._at + 16
+            return self._bytes[start : self._at]
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._bytes = b""
+        self._at = 0
+
+
+_POOL: Final = _RandomPool()
+
+
 class SystemIds:
-    """Ids from the operating system's randomness."""
+    """Ids from the operating system's randomness. Safe from any thread, and after a fork."""
 
     def uuid(self) -> str:
-        return uuid4_text(int.from_bytes(os.urandom(16)))
+        return uuid4_text(int.from_bytes(_POOL.draw()))
 
     def hex(self) -> str:
-        return os.urandom(16).hex()
+        return _POOL.draw().hex()
 
     def uniform(self, low: float, high: float) -> float:
         return random.uniform(low, high)  # noqa: S311 - jitter, not a secret
