@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from pathlib import Path
 
 import anyio
@@ -40,14 +40,16 @@ class Writer:
         db.close()
         return rows
 
-    async def together(self, *bodies: Body, size: int = 0) -> list[int | Exception]:
+    async def together(
+        self, *bodies: Body, size: int = 0, alone: Container[int] = ()
+    ) -> list[int | Exception]:
         """Submit `bodies` while the thread is busy, so that they meet in one line."""
         answers: dict[int, int | Exception] = {}
         busy = threading.Event()
 
         async def submit(number: int, body: Body) -> None:
             try:
-                answers[number] = await self.writes.submit(body, size)
+                answers[number] = await self.writes.submit(body, size, alone=number in alone)
             except Exception as error:
                 answers[number] = error
 
@@ -246,3 +248,13 @@ async def test_a_cancelled_write_that_has_begun_is_over_when_its_caller_goes_on(
         tasks.cancel_scope.cancel()
         go_on.set()
     assert writer.stored() == [1]
+
+
+async def test_a_write_that_asks_to_be_alone_is_in_no_group(writer: Writer) -> None:
+    """A slice of upkeep is one transaction, and those who waited before and after it are others."""
+    answers = await writer.together(
+        inserts(1), inserts(2), inserts(3), inserts(4), inserts(5), alone=(2, 3)
+    )
+    assert answers == [1, 2, 3, 4, 5]
+    assert writer.stored() == [1, 2, 3, 4, 5]
+    assert writer.transactions == 4

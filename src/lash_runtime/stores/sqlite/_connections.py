@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from . import _schema
+from ._migrations import CURRENT, Schema, Standing, prepare, standing
 
 MEMORY: Final = ":memory:"
 
@@ -31,6 +31,7 @@ class ConnectionSettings:
     path: str
     synchronous: Synchronous
     busy_timeout_ms: int
+    schema: Schema = CURRENT
 
     @property
     def in_memory(self) -> bool:
@@ -38,17 +39,19 @@ class ConnectionSettings:
 
 
 def open_writer(settings: ConnectionSettings) -> sqlite3.Connection:
-    """The connection that writes; makes the tables of a new database."""
+    """The connection that writes; makes the tables of a new database, and moves an old one on."""
     db = _connect(settings)
     try:
-        current = _schema.is_current(db, settings.path)
-        if not current:
+        found = standing(db, settings.path, settings.schema)
+        if found is Standing.EMPTY:
             db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            # Free pages can then be given back a few at a time, while others write.
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if not settings.in_memory:
             _enter_wal(db, settings.busy_timeout_ms)
             db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
-        if not current:
-            _schema.create(db, settings.path)
+        if found is not Standing.CURRENT:
+            prepare(db, settings.path, settings.schema)
     except Exception:
         db.close()
         raise

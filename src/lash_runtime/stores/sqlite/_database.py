@@ -1,12 +1,14 @@
 """One open database: a thread that writes and a few that read.
 
 Reads never wait for a write. Each sees what is committed when it begins, so a read that follows
-a finished write sees it. A database in memory has one connection for both.
+a finished write sees it. What takes long runs aside, on a connection that is opened for it. A
+database in memory has one connection for everything.
 """
 
 import asyncio
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
@@ -17,11 +19,15 @@ from ...ports.store_errors import StoreBackendError, StoreForked, StoreWrongLoop
 from ._connections import ConnectionSettings, open_reader, open_writer
 from ._failures import store_error
 from ._group_commit import GroupCommit
+from ._migrations import check_unmoved
 from ._thread import DatabaseThread
 
 T = TypeVar("T")
 
 READERS: Final = 2
+
+_STEPS_BETWEEN_LOOKS: Final = 10_000
+"""Of SQLite's machine in a statement that may have to stop: well under a millisecond."""
 
 
 class _Reader:
@@ -37,9 +43,12 @@ class _Reader:
 class Database:
     """Open from `open` to `close`, for one event loop of one process."""
 
-    __slots__ = ("_loop", "_pid", "_readers", "_writer", "_writes")
+    __slots__ = ("_loop", "_pid", "_readers", "_settings", "_writer", "_writes")
 
-    def __init__(self, writer: DatabaseThread, readers: list[_Reader]) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, writer: DatabaseThread, readers: list[_Reader]
+    ) -> None:
+        self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._writer = writer
@@ -55,7 +64,7 @@ class Database:
             if not settings.in_memory:
                 for _ in range(READERS):
                     threads.append(await DatabaseThread.start(partial(open_reader, settings)))
-            opened = cls(threads[0], [_Reader(thread) for thread in threads[1:]])
+            opened = cls(settings, threads[0], [_Reader(thread) for thread in threads[1:]])
             threads = []
         except sqlite3.Error as error:
             raise store_error(error) from error
@@ -64,11 +73,13 @@ class Database:
                 await thread.close()
         return opened
 
-    async def write(self, body: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
+    async def write(
+        self, body: Callable[[sqlite3.Connection], T], size: int = 0, *, alone: bool = False
+    ) -> T:
         """Run `body` in a write transaction; see `GroupCommit.submit`."""
         self.check_owner()
         try:
-            return await self._writes.submit(body, size)
+            return await self._writes.submit(partial(self._unmoved, body), size, alone=alone)
         except (PydanticSerializationError, UnicodeError) as error:
             raise StoreBackendError(f"a value cannot be stored as text: {error}") from error
 
@@ -89,6 +100,30 @@ class Database:
         except UnicodeError as error:
             raise StoreBackendError(f"a value cannot be read as text: {error}") from error
 
+    async def aside(self, body: Callable[[sqlite3.Connection, threading.Event], T]) -> T:
+        """Run `body` on one snapshot, however long it takes, while others read and write.
+
+        Cancellation: statements are interrupted and the event that `body` is given is set; the
+        cancelled caller goes on when `body` has ended.
+        """
+        self.check_owner()
+        stop = threading.Event()
+
+        def told(db: sqlite3.Connection) -> T:
+            return body(db, stop)
+
+        try:
+            if self._settings.in_memory:
+                return await self._writer.run(told)
+            thread = await DatabaseThread.start(partial(_open_aside, self._settings, stop))
+            try:
+                return await thread.run(partial(_snapshot, told))
+            finally:
+                stop.set()
+                await thread.close()
+        except sqlite3.Error as error:
+            raise store_error(error) from error
+
     async def close(self) -> None:
         """Wait for what was submitted. The last connection to close folds the log away."""
         try:
@@ -104,12 +139,22 @@ class Database:
                 reader.thread.abandon()
             self._writer.abandon()
 
+    def _unmoved(self, body: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
+        check_unmoved(db, self._settings.path, self._settings.schema)
+        return body(db)
+
     def check_owner(self) -> None:
         """Raise unless the caller is on the loop and in the process that opened the database."""
         if os.getpid() != self._pid:
             raise StoreForked
         if asyncio.get_running_loop() is not self._loop:
             raise StoreWrongLoop
+
+
+def _open_aside(settings: ConnectionSettings, stop: threading.Event) -> sqlite3.Connection:
+    db = open_reader(settings)
+    db.set_progress_handler(stop.is_set, _STEPS_BETWEEN_LOOKS)
+    return db
 
 
 def _length(reader: _Reader) -> int:

@@ -7,6 +7,8 @@ Rule 3: in a group each body has a savepoint of its own, so one that raises is u
 Rule 4: an error may end the whole transaction (a full disk, a failing one). Then the body that
 met it gets the error, and the others are run again, one transaction each.
 Rule 5: nobody waits for company. A group is what has gathered while the thread was busy.
+Rule 6: a body that asks to be alone shares its transaction with nobody, so that a slice of upkeep
+neither holds back a turn's commit nor is undone with it.
 """
 
 import sqlite3
@@ -32,11 +34,12 @@ MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
 class _Job(Generic[T]):
     """A body that waits, and how it ended. The thread takes it, or its caller withdraws it."""
 
-    __slots__ = ("_gate", "_taken", "body", "error", "result", "settled", "size")
+    __slots__ = ("_gate", "_taken", "alone", "body", "error", "result", "settled", "size")
 
-    def __init__(self, body: Callable[[sqlite3.Connection], T], size: int) -> None:
+    def __init__(self, body: Callable[[sqlite3.Connection], T], size: int, *, alone: bool) -> None:
         self.body = body
         self.size = size
+        self.alone = alone
         self.result: T | None = None
         self.error: Exception | None = None
         self.settled = False
@@ -71,14 +74,17 @@ class GroupCommit:
         self._thread = thread
         self._waiting: deque[_Job[object]] = deque()
 
-    async def submit(self, body: Callable[[sqlite3.Connection], T], size: int = 0) -> T:
+    async def submit(
+        self, body: Callable[[sqlite3.Connection], T], size: int = 0, *, alone: bool = False
+    ) -> T:
         """The result of `body` once it is committed. `size` is roughly what it writes, in bytes.
 
+        With `alone`, in a transaction of its own.
         Raises what the body raised, or the `StoreError` of a transaction that failed.
         Cancellation: a body that has not begun is dropped. One that has is carried through, and
         the cancelled caller goes on when that is over: what it reads next holds the write.
         """
-        job = _Job(body, size)
+        job = _Job(body, size, alone=alone)
         self._waiting.append(cast("_Job[object]", job))
         try:
             return await self._thread.run(partial(self._answer, job))
@@ -99,6 +105,8 @@ class GroupCommit:
         group: list[_Job[object]] = []
         size = 0
         while self._waiting and len(group) < MAX_GROUP_BODIES and size <= MAX_GROUP_BYTES:
+            if group and (self._waiting[0].alone or group[0].alone):
+                break
             job = self._waiting.popleft()
             size += job.size
             group.append(job)

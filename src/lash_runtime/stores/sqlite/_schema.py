@@ -1,21 +1,14 @@
-"""The tables, and the check that a database is one of ours.
+"""The tables of a new database.
 
 Every table of a session has `session_id` in its key, so that one file holds all sessions. Rows
 that may be large sit in tables with a rowid: a table without one pushes them into whole pages
 of overflow.
 
-Rule: the version is read under the write lock before anything is created, so any number of
-first openers may come at once. A database of an unknown version is never changed.
+Rule: once a release has written them, a change here comes with a migration that takes the
+databases of that release to the same tables.
 """
 
-import sqlite3
 from typing import Final
-
-from ...ports.store_errors import StoreSchemaUnsupported
-
-SCHEMA_VERSION: Final = 1
-APPLICATION_ID: Final = 0x4C617368
-"""Marks a file as a database of this library, as SQLite's `application_id`."""
 
 TABLES: Final = (
     """
@@ -167,61 +160,3 @@ TABLES: Final = (
         ON attachment_manifest (session_id, intent_at_ms) WHERE committed_at_ms IS NULL
     """,
 )
-
-_ANYTHING_IN_IT: Final = "SELECT EXISTS (SELECT 1 FROM sqlite_master)"
-
-
-def is_current(db: sqlite3.Connection, database: str) -> bool:
-    """Whether the database is of this version; `False` for an empty one.
-
-    Raises `StoreSchemaUnsupported` for everything else.
-    """
-    # One snapshot: between two reads of their own, another opener could make the tables.
-    db.execute("BEGIN")
-    try:
-        return _is_current(db, database)
-    finally:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-
-
-def create(db: sqlite3.Connection, database: str) -> None:
-    """Create the tables of an empty database, unless another opener was first."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        if not _is_current(db, database):
-            for statement in TABLES:
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.execute("COMMIT")
-    finally:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-
-
-def _is_current(db: sqlite3.Connection, database: str) -> bool:
-    version = _pragma(db, "user_version")
-    application = _pragma(db, "application_id")
-    if version == SCHEMA_VERSION and application == APPLICATION_ID:
-        return True
-    if application == APPLICATION_ID:
-        raise StoreSchemaUnsupported(
-            database=database,
-            found=version,
-            supported=SCHEMA_VERSION,
-            hint="open it with the release that wrote it, or a later one",
-        )
-    if version or application or db.execute(_ANYTHING_IN_IT).fetchone()[0]:
-        raise StoreSchemaUnsupported(
-            database=database,
-            found=version,
-            supported=SCHEMA_VERSION,
-            hint="it belongs to another program; name another file",
-        )
-    return False
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
-    return value
