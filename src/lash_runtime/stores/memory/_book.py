@@ -7,6 +7,7 @@ Rule 2: a commit costs what it adds. What is stored is immutable, so reads share
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import assert_never
 
 from ...model.canonical import canonical_hash
@@ -35,11 +36,9 @@ from ...ports.session_state import (
 )
 from ...ports.store_errors import (
     HeadRevisionConflict,
-    QueuedWorkClaimExpired,
     RuntimeTurnCommitConflict,
     SessionBindingMismatch,
     StoreBackendError,
-    TurnInputClaimExpired,
 )
 from ...ports.turn_ledger import (
     LaneUnfinished,
@@ -51,9 +50,11 @@ from ...ports.turn_ledger import (
     TurnSettlement,
 )
 from ._checkpoints import Checkpoints, manifest_of
+from ._inputs import PendingInputs
 from ._lane import Lane
 from ._manifest import Manifest
 from ._turns import TurnRows
+from ._work import WorkQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,16 @@ class Head:
     checkpoint: HydratedSessionCheckpoint | None = None
 
 
+class Numbers:
+    """Counts what is enqueued, across all sessions of a storage; no number comes twice."""
+
+    __slots__ = ("inputs", "work")
+
+    def __init__(self) -> None:
+        self.inputs = count(1)
+        self.work = count(1)
+
+
 class SessionBook:
     """The rows of one session."""
 
@@ -79,18 +90,22 @@ class SessionBook:
         "_nodes",
         "_stamps",
         "attachments",
+        "inputs",
         "lane",
         "meta",
         "session_id",
         "turns",
+        "work",
     )
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, numbers: Numbers) -> None:
         self.session_id = session_id
         self.meta: SessionMeta | None = None
         self.lane = Lane(session_id)
         self.turns = TurnRows(session_id)
-        self.attachments = Manifest()
+        self.work = WorkQueue(session_id, self.lane, numbers.work)
+        self.inputs = PendingInputs(session_id, self.lane, numbers.inputs)
+        self.attachments = Manifest(session_id)
         self._head: Head | None = None
         self._nodes: dict[str, SessionNodeRecord] = {}
         self._checkpoints = Checkpoints()
@@ -154,7 +169,10 @@ class SessionBook:
         expected = commit.expected_head_revision
         if expected is not None and expected != self._head_revision:
             raise HeadRevisionConflict(expected=expected, actual=self._head_revision)
-        self._check_claims(commit)
+        for work in commit.completed_queue_claims:
+            self.work.check_owned(work, lease.fencing_token)
+        for inputs in commit.completed_turn_input_claims:
+            self.inputs.check_owned(inputs, lease.fencing_token)
         settled = None
         if commit.turn_settlement is not None:
             settled = self.turns.settled(commit.turn_settlement, lease.fencing_token, now_ms)
@@ -186,6 +204,12 @@ class SessionBook:
             self._ledger = merge_ledger((*self._ledger, *commit.usage_deltas))
         if settled is not None:
             self.turns.put(settled)
+        for work in commit.completed_queue_claims:
+            self.work.complete(work)
+        for inputs in commit.completed_turn_input_claims:
+            self.inputs.complete(inputs)
+        if commit.interrupted_turn_input_turn_id is not None:
+            self.inputs.defer_unaccepted(commit.interrupted_turn_input_turn_id)
         self.attachments.commit(commit.committed_attachment_ids, now_ms)
         if commit.turn_commit is not None:
             stamp = commit.turn_commit
@@ -221,6 +245,7 @@ class SessionBook:
             fencing_token=claimed.lease.fencing_token,
             now_ms=now_ms,
         )
+        self.attachments.commit((ref.id for ref in acceptance.input.attachments()), now_ms)
         return TurnAccepted(lease=claimed.lease, row=row, head=head)
 
     def settle(
@@ -239,12 +264,15 @@ class SessionBook:
             self.lane.release(fence)
 
     def _empty(self, now_ms: int) -> None:
-        """Start over: no history, no usage, nothing unfinished.
+        """Start over: no history, no usage, nothing unfinished, nothing that waits.
 
         The head stays and its revision rises, so that whoever knew the old one notices. Turn
         ids, stamps and the lane's counter stay as they are.
         """
         self.turns.discard_unfinished(now_ms)
+        self.attachments.release_all(now_ms)
+        self.work.clear()
+        self.inputs.clear()
         self._nodes = {}
         self._checkpoints = Checkpoints()
         self._ledger = ()
@@ -282,13 +310,6 @@ class SessionBook:
         if stamp.session_id != self.session_id or content != stamp.turn_commit_hash:
             raise RuntimeTurnCommitConflict(session_id=self.session_id, turn_id=stamp.turn_id)
         return result
-
-    def _check_claims(self, commit: RuntimeCommit) -> None:
-        """This store holds neither queued work nor waiting inputs, so no claim owns anything."""
-        for work in commit.completed_queue_claims:
-            raise QueuedWorkClaimExpired(session_id=self.session_id, claim_id=work.claim_id)
-        for inputs in commit.completed_turn_input_claims:
-            raise TurnInputClaimExpired(session_id=self.session_id, claim_id=inputs.claim_id)
 
     def _new_nodes(self, delta: GraphCommitDelta) -> dict[str, SessionNodeRecord]:
         """What `delta` adds to the nodes that it leaves in place."""

@@ -93,6 +93,11 @@ class Lane:
             raise SessionExecutionLeaseExpired(session_id=self._session_id)
         return held
 
+    def live_generation(self, now_ms: int) -> int | None:
+        """The counter of the live lease; `None` while the lane is open."""
+        held = self._lease
+        return None if held is None or held.lapsed(now_ms) else held.fencing_token
+
     def _apply(
         self,
         verdict: ClaimVerdict,

@@ -3,7 +3,7 @@
 from ...ports.clock import Clock, SystemClock
 from ...ports.ids import IdSource, SystemIds
 from ...ports.store_errors import StoreBackendError
-from ._book import SessionBook
+from ._book import Numbers, SessionBook
 
 
 class Library:
@@ -14,14 +14,20 @@ class Library:
         self.ids: IdSource = SystemIds()
         self.is_open = False
         self._books: dict[str, SessionBook] = {}
+        self._numbers = Numbers()
 
     def book(self, session_id: str) -> SessionBook:
         """The book of a session, begun when it is first asked for."""
         self.check_open()
         book = self._books.get(session_id)
         if book is None:
-            book = self._books[session_id] = SessionBook(session_id)
+            book = self._books[session_id] = SessionBook(session_id, self._numbers)
         return book
+
+    def books(self) -> tuple[SessionBook, ...]:
+        """The books that were begun, whether their sessions were created or not."""
+        self.check_open()
+        return tuple(self._books.values())
 
     def exists(self, session_id: str) -> bool:
         """Whether the session was created. Asking creates nothing."""

@@ -22,13 +22,14 @@ from ...ports.turn_ledger import (
     TurnSettlement,
 )
 from ._library import Library
+from ._waiting import MemoryQueuedWork, MemoryTurnInputs
 
 
-class MemorySessionStore:
-    """The `TurnPersistence` of one session.
+class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork):
+    """The store of one session.
 
-    Leases and turns go by the session id that they name; everything else by the session that
-    the store was opened for.
+    Leases, turns, inputs and queued work go by the session id that they name; everything else
+    by the session that the store was opened for.
     """
 
     durability_tier = DurabilityTier.INLINE
