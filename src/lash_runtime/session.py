@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from ._translation import translated
-from .errors import SessionClosed, StoreSessionMismatch
+from .errors import InvalidConfiguration, SessionClosed, StoreSessionMismatch
 from .kernel.read_view import SessionReadView
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
@@ -51,7 +51,10 @@ class LashSession:
 
     def turn(self, turn_input: TurnInput | str) -> TurnBuilder:
         """A turn that says `turn_input`; see `TurnBuilder` for how to run it."""
-        said = TurnInput.text(turn_input) if isinstance(turn_input, str) else turn_input
+        said: object = TurnInput.text(turn_input) if isinstance(turn_input, str) else turn_input
+        if not isinstance(said, TurnInput):
+            kind = type(said).__name__
+            raise InvalidConfiguration(f"a turn says a str or a TurnInput, not a {kind}")
         return TurnBuilder(self._live(), said)
 
     def cancel_running_turns(self) -> int:

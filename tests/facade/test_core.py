@@ -646,3 +646,24 @@ def test_wiring_errors_are_one_family() -> None:
     """A program that is put together wrongly can be told from one that met bad luck."""
     assert issubclass(MissingModelSpec, WiringError)
     assert not issubclass(RuntimeFailure, WiringError)
+
+
+async def test_a_tool_that_closes_its_own_core_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits for the core, which waits for its turn: somebody has to give up first."""
+    monkeypatch.setattr("lash_runtime.runtime.tasks.CLOSE_DEADLINE_S", 0.05)
+    monkeypatch.setattr("lash_runtime.runtime.tasks.CUT_OFF_DEADLINE_S", 0.05)
+
+    @tool
+    async def close_everything() -> str:
+        """Close the core that this runs in."""
+        await core.aclose()
+        return "closed"
+
+    provider = ScriptedProvider([Call.tool("c1", "close_everything")])
+    core = LashCore.standard_builder().provider(provider).model("m").tools(close_everything).build()
+    session = await core.session("s").open()
+    with anyio.fail_after(10), pytest.raises(EmbedError):
+        await session.turn("close").run()
+    assert session.closed

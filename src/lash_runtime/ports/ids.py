@@ -36,7 +36,8 @@ class _RandomPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._forget()
+        self._bytes = b""
+        self._at = 0
         # A child that went on with its parent's bytes would draw its parent's ids.
         os.register_at_fork(after_in_child=self._forget)
 

@@ -49,7 +49,7 @@ class RunningTurn:
     async def result(self) -> TurnResult:
         """Wait for the turn as its owner. Raises `RuntimeFault`."""
         await self.closed()
-        return self._task.task.result()
+        return self._task.result()
 
     async def closed(self) -> None:
         """Wait until the turn is over, however it ends; being cancelled here cancels the turn."""

@@ -7,17 +7,23 @@ each of them before it is closed.
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
 from .faults import RuntimeFault
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
-CLOSE_DEADLINE_S = 10.0
+CLOSE_DEADLINE_S: Final = 10.0
 """How long `aclose` lets interrupted tasks finish what is shielded before it cuts them off."""
+
+CUT_OFF_DEADLINE_S: Final = 5.0
+"""How long a task that was cut off may take to end."""
 
 
 class OwnedTask(Generic[T]):
@@ -40,6 +46,13 @@ class OwnedTask(Generic[T]):
         """Stop the work; whoever awaits it gets the fault `turn_interrupted`."""
         self._scope.cancel()
 
+    def result(self) -> T:
+        """What the work returned, or what it raised; the fault `turn_interrupted` if it was
+        stopped. Only for work that is over."""
+        if self.task.cancelled():
+            raise _interrupted()
+        return self.task.result()
+
     async def settled(self) -> None:
         """Wait until the work is over, however it ends. Cancelling the wait stops nothing."""
         if not self.task.done():
@@ -48,11 +61,7 @@ class OwnedTask(Generic[T]):
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
         with self._scope:
             return await work
-        raise RuntimeFault(
-            "turn_interrupted",
-            "the core was closed while the turn ran: it is closed as interrupted when the "
-            "session is used again",
-        )
+        raise _interrupted()
 
 
 class TaskOwner:
@@ -84,10 +93,14 @@ class TaskOwner:
         takes hold of something that only it can give back."""
         owned = self.start(work, name=name)
         await owned.settled()
-        return owned.task.result()
+        return owned.result()
 
     async def aclose(self) -> None:
-        """Interrupt what still runs and wait for it, at most `CLOSE_DEADLINE_S`. Idempotent."""
+        """Interrupt what still runs and wait for it, then cut off what is left. Idempotent.
+
+        Bounded: a task that ends in neither way is reported and left. One that waits for this
+        very call, as a tool that closes its own core does, can end only once it has returned.
+        """
         self._closed = True
         for owned in self._owned:
             owned.interrupt()
@@ -96,7 +109,9 @@ class TaskOwner:
         for owned in self._owned:
             owned.task.cancel()
         if self._owned:
-            await asyncio.wait([o.task for o in self._owned])
+            await asyncio.wait([o.task for o in self._owned], timeout=CUT_OFF_DEADLINE_S)
+        for owned in self._owned:
+            log.error("%s did not end when its core was closed", owned.task.get_name())
 
     def _forget(self, owned: OwnedTask[Any]) -> None:
         self._owned.discard(owned)
@@ -104,3 +119,11 @@ class TaskOwner:
             # Whoever awaits the task raises its error, and its turn's row has it too. Reading
             # it here keeps asyncio from reporting it a third time.
             owned.task.exception()
+
+
+def _interrupted() -> RuntimeFault:
+    return RuntimeFault(
+        "turn_interrupted",
+        "the core was closed while the turn ran: it is closed as interrupted when the session "
+        "is used again",
+    )

@@ -34,11 +34,11 @@ from ...model.session_events import DoneEvent, ErrorEvent
 from ...model.turn_input import TurnInput
 from ...model.usage import TokenLedgerEntry
 from ...ports.durability import DurabilityTier
-from ...ports.effects import RuntimeEffectController, RuntimeScope, TurnScope
+from ...ports.effects import RuntimeEffectController, RuntimeScope
 from ...ports.provider import ResolvedProvider
 from ...ports.store_errors import SessionExecutionLeaseExpired, StoreError
 from ...ports.turn_ledger import TurnSettlement, TurnState
-from ..faults import LeaseLost, RuntimeFault, fault_of_commit
+from ..faults import LeaseLost, fault_of_commit
 from ..lash_runtime import LashRuntime
 from ..lease_keeper import LeaseGuard
 from ..state import RuntimeSessionState
@@ -64,12 +64,14 @@ class TurnExecution:
         turn_input: TurnInput,
         turn_index: int,
         guard: LeaseGuard | None,
+        controller: RuntimeEffectController,
         reporter: TurnReporter,
         assembler: TurnAssembler,
     ) -> None:
         self._runtime = runtime
         self._request = request
         self._guard = guard
+        self._controller = controller
         self._reporter = reporter
         self._assembler = assembler
         self._state = replace(runtime.state, turn_index=turn_index)
@@ -95,7 +97,7 @@ class TurnExecution:
             await self._reporter.raw(DoneEvent())
             return
         env = self._runtime.env
-        controller = self._controller()
+        controller = self._controller
         machine = TurnMachine(
             self._machine_config(provider), turn_id=self._request.turn_id, messages=self._messages
         )
@@ -255,16 +257,6 @@ class TurnExecution:
         if override is not None:
             return override
         return self._runtime.provider_for(self._policy.provider_id)
-
-    def _controller(self) -> RuntimeEffectController:
-        scope = TurnScope(self._runtime.session_id, self._request.turn_id)
-        scoped = self._runtime.env.effect_host.scoped_static(scope)
-        if scoped is None:
-            raise RuntimeFault(
-                "durable_effect_host_requires_handler_context",
-                "this core's effect host runs turns only inside a handler of its engine",
-            )
-        return scoped.controller
 
     def _scope(self, iteration: int) -> RuntimeScope:
         return RuntimeScope(

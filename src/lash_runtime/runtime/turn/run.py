@@ -24,6 +24,7 @@ from ...kernel.error_envelopes import runtime_error_event
 from ...model.outcome import ExecutionSummary, StopReason, stopped
 from ...model.session_events import DoneEvent, TurnOutcomeEvent
 from ...model.turn_input import TurnInput
+from ...ports.effects import RuntimeEffectController, TurnScope
 from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import (
     RequiredWiring,
@@ -80,11 +81,12 @@ class TurnRun:
         except InvalidTurnInput as error:
             return await self._refuse_input(error)
         try:
+            controller = self._controller()
             await self._resolve_provider()
             settled = await self._accept(turn_input)
             if settled is not None:
                 return settled
-            return await self._run_accepted(turn_input)
+            return await self._run_accepted(turn_input, controller)
         except anyio.get_cancelled_exc_class():
             # Interrupted: nothing is recorded as cancelled. Whoever uses the session next
             # closes the turn, and giving the lane back lets them do it at once.
@@ -116,6 +118,17 @@ class TurnRun:
             execution,
             self._runtime.state.read_view(),
         )
+
+    def _controller(self) -> RuntimeEffectController:
+        """Who executes this turn's effects; refused here, before anything is written."""
+        scope = TurnScope(self._runtime.session_id, self._request.turn_id)
+        scoped = self._runtime.env.effect_host.scoped_static(scope)
+        if scoped is None:
+            raise RuntimeFault(
+                "durable_effect_host_requires_handler_context",
+                "this core's effect host runs turns only inside a handler of its engine",
+            )
+        return scoped.controller
 
     async def _resolve_provider(self) -> None:
         """Refuse what cannot call its model, before anything is written.
@@ -183,13 +196,16 @@ class TurnRun:
                     await runtime.refresh(head)
                 return None
 
-    async def _run_accepted(self, turn_input: TurnInput) -> TurnResult:
+    async def _run_accepted(
+        self, turn_input: TurnInput, controller: RuntimeEffectController
+    ) -> TurnResult:
         execution = TurnExecution(
             runtime=self._runtime,
             request=self._request,
             turn_input=turn_input,
             turn_index=self._turn_index,
             guard=self._guard,
+            controller=controller,
             reporter=self._reporter,
             assembler=self._assembler,
         )
