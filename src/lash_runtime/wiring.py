@@ -42,7 +42,7 @@ class CoreParts:
     provider: ResolvedProvider | None = None
     own_provider: ResolvedProvider | None = None
     spec: SessionSpec = SessionSpec()
-    prompt: PromptLayer = PromptLayer()
+    prompt: PromptLayer = PromptLayer.defaults()
     tools: tuple[ToolProvider, ...] = ()
     storage: Storage | None = None
     session_stores: SessionStoreFactory | None = None

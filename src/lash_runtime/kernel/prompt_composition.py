@@ -9,6 +9,7 @@ nothing has changed.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, assert_never
 
 from ..model.prompt import (
@@ -36,39 +37,6 @@ _GUIDANCE: Final = (
 )
 _ASK_GUIDANCE: Final = (
     "Take the initiative. Ask the user only when you cannot go on without an answer."
-)
-
-DEFAULT_TEMPLATE: Final = PromptTemplate(
-    sections=(
-        PromptSection(
-            entries=(
-                BuiltinEntry(builtin=PromptBuiltin.MAIN_AGENT_INTRO),
-                SlotEntry(slot=PromptSlot.INTRO),
-            )
-        ),
-        PromptSection(
-            title="Execution",
-            entries=(
-                BuiltinEntry(builtin=PromptBuiltin.EXECUTION_INSTRUCTIONS),
-                SlotEntry(slot=PromptSlot.EXECUTION),
-            ),
-        ),
-        PromptSection(
-            title="Guidance",
-            entries=(
-                BuiltinEntry(builtin=PromptBuiltin.CORE_GUIDANCE),
-                SlotEntry(slot=PromptSlot.PROJECT_INSTRUCTIONS),
-                SlotEntry(slot=PromptSlot.GUIDANCE),
-            ),
-        ),
-        PromptSection(
-            title="Environment",
-            entries=(
-                SlotEntry(slot=PromptSlot.RUNTIME_CONTEXT),
-                SlotEntry(slot=PromptSlot.ENVIRONMENT),
-            ),
-        ),
-    )
 )
 
 _SLOT_ORDER: Final = {slot: position for position, slot in enumerate(PromptSlot)}
@@ -127,11 +95,48 @@ def rendered_prompt(inputs: PromptInputs) -> str:
 
 def resolved_template(layers: Iterable[PromptLayer]) -> PromptTemplate:
     """The template of the innermost layer that has one."""
-    template = DEFAULT_TEMPLATE
+    template = default_template()
     for layer in layers:
         if layer.template is not None:
             template = layer.template
     return template
+
+
+@cache
+def default_template() -> PromptTemplate:
+    """The order of the prompt when no layer brings a template."""
+    return PromptTemplate(
+        sections=(
+            PromptSection(
+                entries=(
+                    BuiltinEntry(builtin=PromptBuiltin.MAIN_AGENT_INTRO),
+                    SlotEntry(slot=PromptSlot.INTRO),
+                )
+            ),
+            PromptSection(
+                title="Execution",
+                entries=(
+                    BuiltinEntry(builtin=PromptBuiltin.EXECUTION_INSTRUCTIONS),
+                    SlotEntry(slot=PromptSlot.EXECUTION),
+                ),
+            ),
+            PromptSection(
+                title="Guidance",
+                entries=(
+                    BuiltinEntry(builtin=PromptBuiltin.CORE_GUIDANCE),
+                    SlotEntry(slot=PromptSlot.PROJECT_INSTRUCTIONS),
+                    SlotEntry(slot=PromptSlot.GUIDANCE),
+                ),
+            ),
+            PromptSection(
+                title="Environment",
+                entries=(
+                    SlotEntry(slot=PromptSlot.RUNTIME_CONTEXT),
+                    SlotEntry(slot=PromptSlot.ENVIRONMENT),
+                ),
+            ),
+        )
+    )
 
 
 def resolved_contributions(

@@ -21,11 +21,11 @@ class SessionReadView:
     """The settled state of one session: the only source of settled transcript text."""
 
     session_id: str
-    policy: SessionPolicy = SessionPolicy()
+    policy: SessionPolicy = SessionPolicy.defaults()
     turn_index: int = 0
-    token_usage: TokenUsage = TokenUsage()
+    token_usage: TokenUsage = TokenUsage.defaults()
     last_prompt_usage: PromptUsage | None = None
-    protocol_turn_options: ProtocolTurnOptions = ProtocolTurnOptions()
+    protocol_turn_options: ProtocolTurnOptions = ProtocolTurnOptions.defaults()
     graph: SessionGraph
     visible: FrameFilter = EVERYTHING
 

@@ -6,7 +6,7 @@ changes neither what is on disk nor any hash of it.
 Rule 3: an unknown key is an error, never silently dropped.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +23,15 @@ class Value(BaseModel):
     """Base of the frozen values that are stored, hashed or sent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    @classmethod
+    def defaults(cls) -> Self:
+        """What `cls()` gives, for a class whose fields all have defaults.
+
+        For values made while modules load: defaults are not validated, so nothing has to build
+        the validator of a class that this program may never use.
+        """
+        return cls.model_construct()
 
 
 def omitted_when_none() -> Any:

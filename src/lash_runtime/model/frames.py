@@ -29,11 +29,11 @@ class FrameStatus(StrEnum):
 class AgentFrameAssignment(Value):
     """What a frame runs with."""
 
-    policy: SessionPolicy = SessionPolicy()
+    policy: SessionPolicy = SessionPolicy.defaults()
     plugin_options: Mapping[str, Any] = omitted_when_empty({})
     plugin_source: str = "current_session_fork"
     tool_access: ToolAccess = Field(
-        default=ToolAccess(), exclude_if=lambda access: access == ToolAccess()
+        default=ToolAccess.defaults(), exclude_if=lambda access: access == ToolAccess()
     )
     subagent: Any = omitted_when_none()
     usage_source: str | None = omitted_when_none()
@@ -51,6 +51,6 @@ class AgentFrameRecord(Value):
     created_at: str
     assignment: AgentFrameAssignment
     protocol_turn_options: ProtocolTurnOptions = Field(
-        default=ProtocolTurnOptions(), exclude_if=ProtocolTurnOptions.is_empty
+        default=ProtocolTurnOptions.defaults(), exclude_if=ProtocolTurnOptions.is_empty
     )
     execution_state_ref: str | None = omitted_when_none()

@@ -285,7 +285,7 @@ class LlmResponse:
 
     full_text: str = ""
     parts: tuple[LlmOutputPart, ...] = ()
-    usage: LlmUsage = LlmUsage()
+    usage: LlmUsage = LlmUsage.defaults()
     terminal_reason: LlmTerminalReason = LlmTerminalReason.UNKNOWN
     terminal_diagnostic: str | None = None
     provider_usage: Any = None

@@ -68,7 +68,7 @@ class ProviderReasoningReplay(Value):
         return self == _NO_REASONING_REPLAY
 
 
-_NO_REASONING_REPLAY = ProviderReasoningReplay()
+_NO_REASONING_REPLAY = ProviderReasoningReplay.defaults()
 
 
 class ClearedPart(Value):

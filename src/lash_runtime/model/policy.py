@@ -25,7 +25,7 @@ class ModelSpec(Value):
 
     id: str = ""
     variant: str | None = omitted_when_none()
-    limits: ModelLimits = ModelLimits()
+    limits: ModelLimits = ModelLimits.defaults()
 
     @classmethod
     def from_token_limits(
@@ -50,12 +50,12 @@ class ModelSpec(Value):
 class SessionPolicy(Value):
     """What a session runs with. It names a provider and never holds one, nor any secret."""
 
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = ModelSpec.defaults()
     provider_id: str = ""
     session_id: str | None = omitted_when_none()
     autonomous: bool = omitted_when_empty(False)
     max_turns: int | None = omitted_when_none()
-    prompt: PromptLayer = Field(default=PromptLayer(), exclude_if=PromptLayer.is_empty)
+    prompt: PromptLayer = Field(default=PromptLayer.defaults(), exclude_if=PromptLayer.is_empty)
 
     @model_validator(mode="before")
     @classmethod

@@ -37,11 +37,12 @@ class SchemaContract(Value):
 
     canonical: JsonSchema
     projection: SchemaProjection = Field(
-        default=SchemaProjection(), exclude_if=SchemaProjection.is_default
+        default=SchemaProjection.defaults(), exclude_if=SchemaProjection.is_default
     )
 
 
-OPEN_OBJECT_SCHEMA: Final = SchemaContract(
+# Constructed without validation, as all that loading a module makes: see `Value.defaults`.
+OPEN_OBJECT_SCHEMA: Final = SchemaContract.model_construct(
     canonical={"type": "object", "properties": {}, "additionalProperties": True}
 )
-NULL_SCHEMA: Final = SchemaContract(canonical={"type": "null"})
+NULL_SCHEMA: Final = SchemaContract.model_construct(canonical={"type": "null"})

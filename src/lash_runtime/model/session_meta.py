@@ -30,7 +30,7 @@ class SessionMeta(Value):
     created_at: str
     model: str = ""
     cwd: str | None = omitted_when_none()
-    relation: SessionRelation = RootRelation()
+    relation: SessionRelation = RootRelation.defaults()
 
     @property
     def parent_session_id(self) -> str | None:
@@ -45,4 +45,4 @@ class PersistedSessionConfig(Value):
     """The only configuration in a session's head."""
 
     provider_id: str = ""
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = ModelSpec.defaults()

@@ -55,7 +55,7 @@ class ToolFailure(Value):
     code: str
     message: str
     source: ToolFailureSource = ToolFailureSource.TOOL
-    retry: RetryDisposition = NoRetry()
+    retry: RetryDisposition = NoRetry.defaults()
     raw: Any = omitted_when_none()
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)

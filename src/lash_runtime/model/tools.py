@@ -79,7 +79,7 @@ class ToolManifest(Value):
     scheduling: ToolScheduling = Field(
         default=ToolScheduling.PARALLEL, exclude_if=lambda value: value is ToolScheduling.PARALLEL
     )
-    retry_policy: ToolRetryPolicy = Field(default=NeverRetry(), exclude_if=_never)
+    retry_policy: ToolRetryPolicy = Field(default=NeverRetry.defaults(), exclude_if=_never)
     timeout_ms: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     on_unknown: OnUnknown = Field(
         default=OnUnknown.REPORT, exclude_if=lambda value: value is OnUnknown.REPORT

@@ -37,7 +37,7 @@ class LeaseOwnerIdentity(Value):
 
     owner_id: str
     incarnation_id: str
-    liveness: LeaseOwnerLiveness = OpaqueLiveness()
+    liveness: LeaseOwnerLiveness = OpaqueLiveness.defaults()
 
     def same_incarnation(self, other: Self) -> bool:
         return self.owner_id == other.owner_id and self.incarnation_id == other.incarnation_id

@@ -109,8 +109,8 @@ class ProviderReliability(_Options):
     request_timeout_ms: Timeout = None
     chunk_timeout_ms: int | None = Field(default=None, ge=0)
     stream_timeout_ms: Timeout = None
-    retry: ProviderRetryPolicy = ProviderRetryPolicy()
-    rate_limits: ProviderRateLimitPolicy = ProviderRateLimitPolicy()
+    retry: ProviderRetryPolicy = ProviderRetryPolicy.defaults()
+    rate_limits: ProviderRateLimitPolicy = ProviderRateLimitPolicy.defaults()
 
     @classmethod
     def disabled(cls) -> Self:
@@ -137,7 +137,7 @@ class ProviderOptions(_Options):
     replay. `max_output_tokens` is sent unless a request carries its own cap.
     """
 
-    reliability: ProviderReliability = ProviderReliability()
+    reliability: ProviderReliability = ProviderReliability.defaults()
     expose_thinking: bool = False
     max_output_tokens: int | None = Field(default=None, ge=1)
     cache_retention: CacheRetention = CacheRetention.SHORT

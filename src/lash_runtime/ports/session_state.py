@@ -25,10 +25,10 @@ class PersistedTurnState(Value):
     """Counters of the last turn that reached a commit."""
 
     turn_index: int = 0
-    token_usage: TokenUsage = TokenUsage()
+    token_usage: TokenUsage = TokenUsage.defaults()
     last_prompt_usage: PromptUsage | None = omitted_when_none()
     protocol_turn_options: ProtocolTurnOptions = Field(
-        default=ProtocolTurnOptions(), exclude_if=ProtocolTurnOptions.is_empty
+        default=ProtocolTurnOptions.defaults(), exclude_if=ProtocolTurnOptions.is_empty
     )
 
 
@@ -46,7 +46,7 @@ class HydratedSessionCheckpoint:
     payload is carried forward unchanged; one with neither does not exist.
     """
 
-    turn_state: PersistedTurnState = PersistedTurnState()
+    turn_state: PersistedTurnState = PersistedTurnState.defaults()
     tool_state_ref: BlobRef | None = None
     tool_state: ToolState | None = None
     plugin_snapshot_ref: BlobRef | None = None
@@ -60,7 +60,7 @@ class SessionCheckpoint(Value):
     """The stored manifest of a checkpoint: counters, and a ref for each component."""
 
     schema_version: int = SESSION_CHECKPOINT_SCHEMA_VERSION
-    turn_state: PersistedTurnState = PersistedTurnState()
+    turn_state: PersistedTurnState = PersistedTurnState.defaults()
     tool_state_ref: BlobRef | None = omitted_when_none()
     plugin_snapshot_ref: BlobRef | None = omitted_when_none()
     plugin_snapshot_revision: int | None = omitted_when_none()
@@ -72,7 +72,7 @@ class SessionHeadMeta(Value):
 
     schema_version: int = SESSION_HEAD_META_SCHEMA_VERSION
     session_id: str
-    config: PersistedSessionConfig = PersistedSessionConfig()
+    config: PersistedSessionConfig = PersistedSessionConfig.defaults()
     agent_frames: tuple[AgentFrameRecord, ...] = ()
     current_agent_frame_id: str = omitted_when_empty("")
 

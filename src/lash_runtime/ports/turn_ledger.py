@@ -59,10 +59,10 @@ class TurnResultRecord(Value):
     outcome: TurnOutcome
     assistant_message_id: str | None = omitted_when_none()
     message_ids: tuple[str, ...] = omitted_when_empty(())
-    usage: TokenUsage = TokenUsage()
+    usage: TokenUsage = TokenUsage.defaults()
     issues: tuple[TurnIssue, ...] = omitted_when_empty(())
     calls: tuple[SettledCall, ...] = omitted_when_empty(())
-    execution: ExecutionSummary = ExecutionSummary()
+    execution: ExecutionSummary = ExecutionSummary.defaults()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,14 +43,14 @@ class RuntimeSessionState:
     """
 
     session_id: str
-    policy: SessionPolicy = SessionPolicy()
+    policy: SessionPolicy = SessionPolicy.defaults()
     agent_frames: tuple[AgentFrameRecord, ...] = ()
     current_agent_frame_id: str = ""
     graph: SessionGraph = field(default_factory=SessionGraph)
     turn_index: int = 0
-    token_usage: TokenUsage = TokenUsage()
+    token_usage: TokenUsage = TokenUsage.defaults()
     last_prompt_usage: PromptUsage | None = None
-    protocol_turn_options: ProtocolTurnOptions = ProtocolTurnOptions()
+    protocol_turn_options: ProtocolTurnOptions = ProtocolTurnOptions.defaults()
     token_ledger: tuple[TokenLedgerEntry, ...] = ()
     components: HydratedSessionCheckpoint = HydratedSessionCheckpoint()
     checkpoint_ref: str | None = None

@@ -23,57 +23,59 @@ from .providers import StaticToolProvider
 BATCH_NAME: Final = "batch"
 MAX_CALLS: Final = 25
 
-_DEFINITION: Final = ToolDefinition(
-    manifest=ToolManifest(
-        id="tool:batch",
-        name=BATCH_NAME,
-        description=(
-            f"Make up to {MAX_CALLS} tool calls that do not depend on each other in one call. "
-            "Every entry of the result says how the call with that index went."
-        ),
-    ),
-    contract=ToolContract(
-        input_schema=SchemaContract(
-            canonical={
-                "type": "object",
-                "properties": {
-                    "tool_calls": {
-                        "type": "array",
-                        "minItems": 1,
-                        "maxItems": MAX_CALLS,
-                        "items": {
-                            "type": "object",
-                            "properties": {
-                                "tool": {"type": "string", "description": "The tool's name"},
-                                "parameters": {
-                                    "type": "object",
-                                    "description": "Its arguments",
-                                    "additionalProperties": True,
-                                },
-                            },
-                            "required": ["tool", "parameters"],
-                            "additionalProperties": False,
-                        },
-                    }
-                },
-                "required": ["tool_calls"],
-                "additionalProperties": False,
-            }
-        ),
-        output_schema=SchemaContract(
-            canonical={
-                "type": "object",
-                "properties": {"results": {"type": "array", "items": {"type": "object"}}},
-                "required": ["results"],
-            }
-        ),
-    ),
-)
-
 
 def batch_tool() -> StaticToolProvider:
     """The provider of `batch`."""
-    return StaticToolProvider((_DEFINITION,), _BatchExecutor())
+    return StaticToolProvider((_definition(),), _BatchExecutor())
+
+
+def _definition() -> ToolDefinition:
+    return ToolDefinition(
+        manifest=ToolManifest(
+            id="tool:batch",
+            name=BATCH_NAME,
+            description=(
+                f"Make up to {MAX_CALLS} tool calls that do not depend on each other in one call. "
+                "Every entry of the result says how the call with that index went."
+            ),
+        ),
+        contract=ToolContract(
+            input_schema=SchemaContract(
+                canonical={
+                    "type": "object",
+                    "properties": {
+                        "tool_calls": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": MAX_CALLS,
+                            "items": {
+                                "type": "object",
+                                "properties": {
+                                    "tool": {"type": "string", "description": "The tool's name"},
+                                    "parameters": {
+                                        "type": "object",
+                                        "description": "Its arguments",
+                                        "additionalProperties": True,
+                                    },
+                                },
+                                "required": ["tool", "parameters"],
+                                "additionalProperties": False,
+                            },
+                        }
+                    },
+                    "required": ["tool_calls"],
+                    "additionalProperties": False,
+                }
+            ),
+            output_schema=SchemaContract(
+                canonical={
+                    "type": "object",
+                    "properties": {"results": {"type": "array", "items": {"type": "object"}}},
+                    "required": ["results"],
+                }
+            ),
+        ),
+    )
 
 
 class _BatchExecutor:

@@ -22,4 +22,4 @@ class MachineSettings:
     max_context_tokens: int | None = None
     max_turns: int | None = None
     autonomous: bool = False
-    protocol_turn_options: ProtocolTurnOptions = ProtocolTurnOptions()
+    protocol_turn_options: ProtocolTurnOptions = ProtocolTurnOptions.defaults()

@@ -31,7 +31,7 @@ class StandardProtocol:
     id: Final = "standard_protocol"
     sync_execution_environment: Final = True
     """Tools and prompt are looked at again before each model call of a turn."""
-    preamble: Final = PromptLayer()
+    preamble: Final = PromptLayer.defaults()
     """The outermost prompt layer: empty, because all it has to say is its execution prompt."""
 
     def __init__(self) -> None:

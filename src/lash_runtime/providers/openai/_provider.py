@@ -42,7 +42,7 @@ class OpenAICompatibleConfig(Value):
 
     api_key: SecretStr
     base_url: str
-    options: ProviderOptions = ProviderOptions()
+    options: ProviderOptions = ProviderOptions.defaults()
     compat: OpenAICompat | None = omitted_when_none()
 
 

@@ -54,17 +54,6 @@ from ...ports.provider import ProviderFailure, ResolvedProvider
 from ..verdict import Err, Ok, capture
 from .reporter import TurnReporter
 
-CANCELLED = LlmCallError(
-    message="the model call was cancelled",
-    code="cancelled",
-    terminal_reason=LlmTerminalReason.CANCELLED,
-)
-
-CANCELLED_ITSELF = LlmCallError(
-    message="the provider was cancelled by its own work, although nobody had cancelled the call",
-    code="provider_cancelled_itself",
-)
-
 
 class LlmCallExecutor:
     """Runs one `LlmCallCommand` against a provider."""
@@ -170,7 +159,7 @@ class _StreamingCall:
         match pumped:
             case None:
                 # The group ended from within: the child was cancelled and this task was not.
-                return LlmCallOutcome(CANCELLED_ITSELF, text_streamed=self._streamed_prose)
+                return LlmCallOutcome(_cancelled_itself(), text_streamed=self._streamed_prose)
             case Err(error=error):
                 raise error
             case Ok(value=answer):
@@ -210,7 +199,7 @@ class _StreamingCall:
             while queue and not self._cancel.is_cancelled:
                 await self._forward(queue.popleft())
             if self._cancel.is_cancelled:
-                return CANCELLED
+                return _cancelled()
             if self._verdict is not None and not queue:
                 return self._verdict
             self._waiter = self._loop.create_future()
@@ -314,4 +303,20 @@ def _cap_exceeded(cap: int, capacity: int) -> LlmCallError:
         message=f"an output of {cap} tokens was asked for, but the model is limited to {capacity}",
         code="output_token_cap_exceeds_model_capacity",
         kind=ProviderFailureKind.VALIDATION,
+    )
+
+
+def _cancelled() -> LlmCallError:
+    return LlmCallError(
+        message="the model call was cancelled",
+        code="cancelled",
+        terminal_reason=LlmTerminalReason.CANCELLED,
+    )
+
+
+def _cancelled_itself() -> LlmCallError:
+    return LlmCallError(
+        message="the provider was cancelled by its own work, "
+        "although nobody had cancelled the call",
+        code="provider_cancelled_itself",
     )

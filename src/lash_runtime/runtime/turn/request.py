@@ -23,7 +23,7 @@ class TurnOverrides:
 
     provider: ResolvedProvider | None = None
     model: ModelSpec | None = None
-    prompt: PromptLayer = PromptLayer()
+    prompt: PromptLayer = PromptLayer.defaults()
     max_turns: int | None = None
 
     def stored(self) -> StoredTurnOptions:
