@@ -279,6 +279,7 @@ def _environment(wiring: CoreWiring) -> RuntimeEnvironment:
         ids=wiring.ids,
         effect_host=wiring.effect_host,
         attachments=wiring.attachments,
+        max_attachment_bytes=wiring.max_attachment_bytes,
         protocol=wiring.protocol,
         catalog=wiring.catalog,
         core_prompt=wiring.core_prompt,
@@ -363,7 +364,14 @@ class LashCoreBuilder:
         return self._with(session_stores=factory)
 
     def attachment_store(self, store: AttachmentStore) -> Self:
+        """Where the bytes of images are kept."""
         return self._with(attachments=store)
+
+    def max_attachment_bytes(self, max_bytes: int) -> Self:
+        """The largest image that is taken; 20 MiB unless set."""
+        if max_bytes < 1:
+            raise InvalidConfiguration(f"max_attachment_bytes must be at least 1, got {max_bytes}")
+        return self._with(max_attachment_bytes=max_bytes)
 
     def effect_host(self, host: EffectHost) -> Self:
         """Who executes the steps of a turn."""

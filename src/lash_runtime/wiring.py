@@ -30,6 +30,7 @@ from .ports.tools import ToolProvider
 from .protocols.standard import StandardProtocol
 from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
 from .replay.memory import InMemoryLiveReplayStore
+from .runtime.session_attachments import MAX_ATTACHMENT_BYTES
 from .tools import ToolCatalog
 from .tools.errors import ToolCatalogError
 
@@ -47,6 +48,7 @@ class CoreParts:
     storage: Storage | None = None
     session_stores: SessionStoreFactory | None = None
     attachments: AttachmentStore | None = None
+    max_attachment_bytes: int = MAX_ATTACHMENT_BYTES
     effect_host: EffectHost | None = None
     replay: LiveReplayStore | None = None
     lease_timings: LeaseTimings = LeaseTimings()
@@ -89,6 +91,7 @@ class CoreParts:
             storage=self.storage,
             session_stores=stores,
             attachments=attachments,
+            max_attachment_bytes=self.max_attachment_bytes,
             effect_host=effect_host,
             replay=replay,
             own_replay=own_replay,
@@ -138,6 +141,7 @@ class CoreWiring:
     storage: Storage | None
     session_stores: SessionStoreFactory | None
     attachments: AttachmentStore
+    max_attachment_bytes: int
     effect_host: EffectHost
     replay: LiveReplayStore
     own_replay: InMemoryLiveReplayStore | None

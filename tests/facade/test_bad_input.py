@@ -387,7 +387,7 @@ async def test_a_tool_that_raises_what_cannot_be_stored_ends_in_an_outcome(
         TurnInput(items=(ImageRefItem(id=" "),)),
         TurnInput(
             items=(ImageRefItem(id="dog"),),
-            image_blobs={"cat": ImageBlob(data=b"aGVsbG8=")},
+            image_blobs={"cat": ImageBlob(data=b"hello")},
         ),
     ],
     ids=["no bytes", "blank name", "other name"],
@@ -407,7 +407,7 @@ async def test_an_image_without_bytes_is_refused(anywhere: Place, image: TurnInp
 async def test_an_image_is_shown_to_the_model_and_kept_by_reference(place: Place) -> None:
     """The good case beside the bad ones: bytes go to the attachment store, not to the history."""
     image = TurnInput(
-        items=(ImageRefItem(id="cat"),), image_blobs={"cat": ImageBlob(data=b"aGVsbG8=")}
+        items=(ImageRefItem(id="cat"),), image_blobs={"cat": ImageBlob(data=b"hello")}
     )
     provider = ScriptedProvider([Call.text("A cat.")])
     async with a_core(place, provider) as core, core.session("s") as session:

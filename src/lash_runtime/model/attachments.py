@@ -1,5 +1,6 @@
 """Attachments by reference: what a message keeps of an image whose bytes live elsewhere."""
 
+import hashlib
 from enum import StrEnum
 from typing import Any, Final, Literal, Self
 
@@ -22,6 +23,11 @@ class ImageFormat(StrEnum):
 
 
 _FORMATS = frozenset(image_format.value for image_format in ImageFormat)
+
+
+def attachment_id(data: bytes) -> str:
+    """The id of these bytes, wherever they are stored: the hex SHA-256."""
+    return hashlib.sha256(data).hexdigest()
 
 
 class MediaType(Value):
@@ -58,6 +64,18 @@ class AttachmentRef(AttachmentCreateMeta):
 
     id: str
     byte_len: int
+
+    @classmethod
+    def of(cls, attachment_id: str, byte_len: int, meta: AttachmentCreateMeta) -> Self:
+        """The reference to bytes of that id and length, described by `meta`."""
+        return cls(
+            id=attachment_id,
+            byte_len=byte_len,
+            media_type=meta.media_type,
+            width=meta.width,
+            height=meta.height,
+            label=meta.label,
+        )
 
     @model_serializer(mode="wrap")
     def _mark_place(

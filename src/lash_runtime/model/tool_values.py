@@ -8,13 +8,14 @@ Unicode, objects that pydantic cannot serialise.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, assert_never
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from .attachments import TOOL_VALUE_CONTEXT, AttachmentRef
+from .images import Image
 from .tool_results import (
     ModelReturnPart,
     ModelToolReturn,
@@ -38,14 +39,29 @@ class ToolValueError(ValueError):
     """The value has no encoded form, or the encoded form is malformed."""
 
 
-def encode_tool_value(value: object) -> Any:
+def encode_tool_value(value: object, on_image: Callable[[Image], None] | None = None) -> Any:
     """Encode what a tool returned: JSON data, pydantic models, dataclasses, enums, dates, sets
     and whatever else pydantic serialises, with `AttachmentRef`s anywhere inside.
 
+    With `on_image` there may be `Image`s as well. Each is encoded as the reference that it will
+    have once it is stored, and handed to `on_image`, whose caller has to store it.
+
     Raises `ToolValueError`, naming what cannot be encoded.
     """
+
+    def of_unknown_type(item: object) -> Any:
+        if isinstance(item, Image) and on_image is not None:
+            on_image(item)
+            return {_PLACE: item.reference().model_dump(mode="json")}
+        raise PydanticSerializationError(f"Unable to serialize unknown type: {type(item)}")
+
     try:
-        jsonable = to_jsonable_python(value, by_alias=True, context={TOOL_VALUE_CONTEXT: _PLACE})
+        jsonable = to_jsonable_python(
+            value,
+            by_alias=True,
+            context={TOOL_VALUE_CONTEXT: _PLACE},
+            fallback=of_unknown_type,
+        )
         text = compact_json(jsonable)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise ToolValueError(str(error)) from error

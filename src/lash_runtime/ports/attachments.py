@@ -1,16 +1,31 @@
-"""Where attachment bytes live, and the manifest that says which session refers to them."""
+"""Where attachment bytes live, and the manifest that says which session refers to them.
+
+Bytes are shared by all sessions; who keeps them is noted by session. Three rules make it safe to
+remove any, also while others store the same bytes at that moment, in another process:
+
+Rule 1: whoever stores bytes records an intent first, and stores them after that.
+Rule 2: a sweep sets bytes aside before it looks who keeps them. A `put` that found them in place
+had recorded its intent by then, and is seen; one that comes later stores them anew.
+Rule 3: bytes that are set aside can still be read, so a sweep that dies has broken nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from ..model.attachments import AttachmentCreateMeta, AttachmentRef
+from anyio import to_thread
+
+from ..model.attachments import AttachmentCreateMeta, AttachmentRef, attachment_id
 from .durability import DurabilityTier
+
+OFF_LOOP_BYTES: Final = 64 * 1024
+"""Hashing more than this would be felt on the event loop."""
 
 
 class AttachmentStoreError(Exception):
     """What an attachment store raises. `code` is one of `not_found`, `io`, `missing_meta`,
-    `metadata_decode`, `manifest_record_failed`, `backend`."""
+    `metadata_decode`, `manifest_record_failed`, `backend`, or `invalid` for bytes that are
+    refused before they reach a store."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -42,6 +57,51 @@ class AttachmentStore(Protocol):
         ...
 
 
+class Attachments(Protocol):
+    """The images of one session, as tools and hosts put and read them."""
+
+    async def put(
+        self, data: bytes, mime: str | None = None, *, label: str | None = None
+    ) -> AttachmentRef:
+        """Store an image. Without `mime` the type is read from the bytes; `label` is a name
+        that stays with it. Not swept while the session has a turn that may still show it."""
+        ...
+
+    async def get(self, attachment: AttachmentRef | str) -> StoredAttachment:
+        """The bytes of a reference or of an id."""
+        ...
+
+
+@runtime_checkable
+class SweepableAttachmentStore(AttachmentStore, Protocol):
+    """An attachment store that a sweep can clean without losing what is stored meanwhile.
+
+    `sweep_id` names the sweep that set bytes aside. Bytes are set aside by one sweep at a time,
+    the last to ask for them, and only that one can discard them. For all methods an id that the
+    store does not hold is a no-op.
+    """
+
+    async def list_stored(self, older_than_epoch_ms: int) -> Sequence[str]:
+        """The ids of bytes that were last put at that moment or before, set aside or not."""
+        ...
+
+    async def list_retired(self) -> Sequence[str]:
+        """The ids of bytes that are set aside, by whichever sweep."""
+        ...
+
+    async def retire(self, attachment_id: str, sweep_id: str) -> None:
+        """Set the bytes aside. They can be read as before; a `put` stores them anew."""
+        ...
+
+    async def restore(self, attachment_id: str) -> None:
+        """Put back what is set aside, unless it was stored anew."""
+        ...
+
+    async def discard(self, attachment_id: str, sweep_id: str) -> None:
+        """Remove what this sweep has set aside; what was stored anew stays."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachmentIntent:
     """Written before the bytes, so that an abandoned upload can be found again."""
@@ -64,12 +124,55 @@ class AttachmentManifestEntry:
 class AttachmentManifest(Protocol):
     """Which attachments a session means to keep, and which it has committed."""
 
-    async def record_intent(self, intent: AttachmentIntent) -> None: ...
+    async def record_intent(self, intent: AttachmentIntent) -> None:
+        """Insert the intent, or move the time of one that is not committed."""
+        ...
 
-    async def commit_refs(self, session_id: str, attachment_ids: Sequence[str]) -> None: ...
+    async def commit_refs(self, session_id: str, attachment_ids: Sequence[str]) -> None:
+        """Note that the session refers to these, whether it had recorded an intent or not."""
+        ...
 
-    async def list_uncommitted(
-        self, older_than_epoch_ms: int
-    ) -> Sequence[AttachmentManifestEntry]: ...
+    async def list_uncommitted(self, older_than_epoch_ms: int) -> Sequence[AttachmentManifestEntry]:
+        """Intents of that moment or before that were never committed, the oldest first."""
+        ...
 
     async def forget(self, attachment_id: str) -> None: ...
+
+
+@runtime_checkable
+class AttachmentReferences(Protocol):
+    """The manifests of all sessions of a storage together; its session store factory has it.
+
+    A session keeps an attachment that it has committed, that it means to keep since later than
+    the moment asked about, or that it meant to keep at any time while one of its turns is
+    unfinished.
+    """
+
+    async def list_abandoned(self, older_than_epoch_ms: int) -> Sequence[str]:
+        """The ids that some session meant to keep once and that no session keeps."""
+        ...
+
+    async def kept_of(
+        self, attachment_ids: Sequence[str], older_than_epoch_ms: int
+    ) -> frozenset[str]:
+        """Those of the ids that some session keeps."""
+        ...
+
+    async def forget_abandoned(
+        self, attachment_ids: Sequence[str], older_than_epoch_ms: int
+    ) -> frozenset[str]:
+        """Drop every session's intent to keep those of the ids that no session keeps, and
+        return these; one transaction."""
+        ...
+
+
+def sha256_uri(attachment_id: str) -> str:
+    """The canonical URI of an attachment, wherever it is stored."""
+    return f"sha256:{attachment_id}"
+
+
+async def attachment_id_of(data: bytes) -> str:
+    """The id of these bytes; much is hashed in a thread."""
+    if len(data) > OFF_LOOP_BYTES:
+        return await to_thread.run_sync(attachment_id, data)
+    return attachment_id(data)

@@ -8,6 +8,7 @@ from ..model._value import Value, omitted_when_none
 from ..model.messages import ProviderReplayMeta
 from ..model.tool_results import CompletedToolCall, PendingToolCall, ToolCallOutput
 from ..model.tools import ToolContract, ToolId, ToolManifest
+from .attachments import Attachments
 from .cancel import CancelToken
 
 
@@ -44,6 +45,7 @@ class ToolContext:
     `cancellation_token` fires when the turn is cancelled or the attempt's time is up; a tool that
     returns within 50 ms of a cancel keeps its result. `dispatch` calls other tools; it is `None`
     where that cannot be done: outside a turn, and where an engine records the attempt whole.
+    `attachments` stores images and reads them back; it is `None` outside a turn.
     """
 
     session_id: str
@@ -57,6 +59,7 @@ class ToolContext:
     max_attempts: int = 1
     cancellation_token: CancelToken = field(default_factory=CancelToken, repr=False)
     dispatch: ToolDispatch | None = field(default=None, repr=False)
+    attachments: Attachments | None = field(default=None, repr=False)
 
     @property
     def idempotency_key(self) -> str:

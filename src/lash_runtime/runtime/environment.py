@@ -23,6 +23,7 @@ class RuntimeEnvironment:
     ids: IdSource
     effect_host: EffectHost
     attachments: AttachmentStore
+    max_attachment_bytes: int
     protocol: StandardProtocol
     catalog: ToolCatalog
     core_prompt: PromptLayer

@@ -25,6 +25,7 @@ from .environment import RuntimeEnvironment
 from .faults import RuntimeFault, SessionHasNoStore, fault_of_commit, fault_of_refresh
 from .lanes import SessionLane
 from .observation import ObservationCell, ObservationUpdate
+from .session_attachments import SessionAttachments
 from .state import RuntimeSessionState, state_of_read
 from .turn.commit import flushing_commit
 from .turn.unfinished import TurnCloser
@@ -91,6 +92,16 @@ class LashRuntime:
             load=self.load,
             installed=self.install,
             give_back=self.give_back,
+        )
+
+    def attachments(self) -> SessionAttachments:
+        """A view of the session's attachments that has put nothing yet."""
+        return SessionAttachments(
+            session_id=self.session_id,
+            store=self.env.attachments,
+            manifest=self.store,
+            clock=self.env.clock,
+            max_bytes=self.env.max_attachment_bytes,
         )
 
     async def load(self) -> RuntimeSessionState:

@@ -114,12 +114,12 @@ class FunctionTool(Generic[P, R]):
             return ToolResult.failure(invalid_arguments(describe(error))).output
         function: Callable[..., Any] = self._function
         if inspect.iscoroutinefunction(called_function(function)):
-            return adapt_result(await function(**bound))
+            return await adapt_result(await function(**bound), context.attachments)
         call = partial(function, **bound)
         result = await anyio.to_thread.run_sync(_in_thread, call, abandon_on_cancel=True)
         if inspect.isawaitable(result):  # a sync function in front of an async one
             result = await result
-        return adapt_result(result)
+        return await adapt_result(result, context.attachments)
 
 
 @overload

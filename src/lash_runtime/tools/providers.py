@@ -69,4 +69,5 @@ class StaticToolProvider:
         return self._contracts.get(tool_id)
 
     async def execute(self, call: PreparedToolCall, context: ToolContext) -> ToolCallOutput:
-        return adapt_result(await self._executor.execute(call, context))
+        value = await self._executor.execute(call, context)
+        return await adapt_result(value, context.attachments)

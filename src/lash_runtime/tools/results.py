@@ -1,8 +1,12 @@
 """What a tool may return, and how anything it returns becomes a canonical output."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from anyio import to_thread
+
+from ..model.images import Image
 from ..model.tool_results import (
     NoRetry,
     RetrySafe,
@@ -17,6 +21,7 @@ from ..model.tool_results import (
 )
 from ..model.tool_values import ToolValueError, compact_json, encode_tool_value
 from ..model.unicode_text import storable_text
+from ..ports.attachments import OFF_LOOP_BYTES, Attachments
 from .errors import ToolError
 
 
@@ -24,16 +29,20 @@ from .errors import ToolError
 class ToolResult:
     """A result that says more than a plain value: a failure, a cancellation, a control.
 
-    Make one with a constructor below; `output` is its canonical form.
+    Make one with a constructor below; `output` is its canonical form. It refers to `images`,
+    which are stored when the tool has returned.
     """
 
     output: ToolCallOutput
+    images: tuple[Image, ...] = field(default=(), repr=False)
 
     @classmethod
     def ok(cls, value: object) -> Self:
         """A success. A value that cannot be encoded becomes a failure that says so."""
+        images: list[Image] = []
         try:
-            return cls(ToolCallOutput.success(encode_tool_value(value)))
+            output = ToolCallOutput.success(encode_tool_value(value, images.append))
+            return cls(output, tuple(images))
         except ToolValueError as error:
             return cls(unserialisable(error))
 
@@ -109,15 +118,34 @@ class ToolResult:
         return self.output.value_for_projection()
 
 
-def adapt_result(value: object) -> ToolCallOutput:
-    """The output for whatever a tool returned."""
+async def adapt_result(value: object, attachments: Attachments | None) -> ToolCallOutput:
+    """The output for whatever a tool returned, with the images in it stored.
+
+    Raises `AttachmentStoreError` for an image that cannot be.
+    """
+    if isinstance(value, ToolCallOutput):
+        return value
+    for image in _images_at_hand(value):
+        if len(image.data) > OFF_LOOP_BYTES:
+            await to_thread.run_sync(image.attachment_id)
+    result = value if isinstance(value, ToolResult) else ToolResult.ok(value)
+    if attachments is not None:
+        for image in result.images:
+            await attachments.put(image.data, image.media_type.mime, label=image.label)
+    elif result.images:
+        return ToolCallOutput.failure(_execution_failure("images cannot be kept here", None))
+    return result.output
+
+
+def _images_at_hand(value: object) -> Iterator[Image]:
+    """The images that are found without a long search; most tools return no deeper ones."""
     match value:
-        case ToolResult(output=output):
-            return output
-        case ToolCallOutput():
-            return value
-        case _:
-            return ToolResult.ok(value).output
+        case Image():
+            yield value
+        case list() | tuple():
+            yield from (item for item in value if isinstance(item, Image))
+        case dict():
+            yield from (item for item in value.values() if isinstance(item, Image))
 
 
 def failure_of_exception(error: Exception, *, repeatable: bool) -> ToolFailure:

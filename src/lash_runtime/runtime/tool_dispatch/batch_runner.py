@@ -34,6 +34,7 @@ from ...ports.effects import (
 )
 from ...ports.tools import ToolContext
 from ...tools.catalog import ToolCatalog
+from ..session_attachments import SessionAttachments
 from .attempts import CallAttempts
 from .batch_executor import ToolBatchExecutor
 from .executors import CUT_OFF, ToolAttemptExecutor
@@ -61,6 +62,7 @@ class ToolBatchRunner:
     session_id: str
     turn_id: str
     agent_frame_id: str
+    attachments: SessionAttachments | None = None
     parent: ParentCall | None = None
 
     async def run(self, calls: Sequence[PendingToolCall]) -> tuple[CompletedToolCall, ...]:
@@ -156,8 +158,11 @@ class ToolBatchRunner:
             max_attempts=allowed,
             cancellation_token=token,
             dispatch=nested,
+            attachments=self.attachments,
         )
-        return ToolAttemptExecutor(call.tool, context, nested=nested, clock=self.clock)
+        return ToolAttemptExecutor(
+            call.tool, context, nested=nested, attachments=self.attachments, clock=self.clock
+        )
 
     def _nested(
         self, call: ReadyCall, token: CancelToken, attempt: int, key: str

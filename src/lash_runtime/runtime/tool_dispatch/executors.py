@@ -19,7 +19,7 @@ from ...model.tool_results import (
     ToolFailureSource,
     ToolSuccess,
 )
-from ...model.tool_values import ToolValueError, check_tool_value
+from ...model.tool_values import ToolValueError, attachments_of, check_tool_value
 from ...model.tools import ToolManifest
 from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
@@ -37,6 +37,7 @@ from ...ports.tools import PreparedToolCall, ToolContext
 from ...tools.catalog import CatalogTool
 from ...tools.results import adapt_result, failure_of_exception, unserialisable
 from ...tools.retry import is_repeatable
+from ..session_attachments import SessionAttachments
 from ..verdict import Err, Ok, capture
 from .nested import NestedToolCalls
 
@@ -56,13 +57,15 @@ class ToolAttemptExecutor:
         context: ToolContext,
         *,
         nested: NestedToolCalls | None,
+        attachments: SessionAttachments | None,
         clock: Clock,
     ) -> None:
-        """`nested` is what the context's `dispatch` leads to. The context's token is that of
+        """`nested` and `attachments` are what the context's lead to. The context's token is that of
         this attempt alone where the tool has a time limit: it fires when that is over."""
         self._tool = tool
         self._context = context
         self._nested = nested
+        self._attachments = attachments
         self._clock = clock
         self._verdict: Ok[ToolCallOutput] | Err | None = None
         self._expired = False
@@ -84,7 +87,7 @@ class ToolAttemptExecutor:
         manifest = self._tool.manifest
         match self._verdict:
             case Ok(value=value):
-                return _checked(value)
+                return value
             case _ if self._expired:
                 return ToolCallOutput.failure(_timed_out(manifest))
             case Err(error=error):
@@ -104,8 +107,15 @@ class ToolAttemptExecutor:
             await self._cut_off(attempt.cancel_scope)
 
     async def _run(self, call: PreparedToolCall, attempt: anyio.CancelScope) -> None:
-        self._verdict = await capture(lambda: self._tool.provider.execute(call, self._context))
+        self._verdict = await capture(lambda: self._call(call))
         attempt.cancel()
+
+    async def _call(self, call: PreparedToolCall) -> ToolCallOutput:
+        value = await self._tool.provider.execute(call, self._context)
+        output = _checked(await adapt_result(value, self._attachments))
+        if self._attachments is not None:
+            await self._attachments.adopt(attachments_of(output))
+        return output
 
     async def _expire(self, timeout_ms: int) -> None:
         await self._clock.sleep(timeout_ms / 1000)
@@ -152,9 +162,8 @@ def mismatch(envelope: RuntimeEffectEnvelope, what: str) -> EffectControllerErro
     )
 
 
-def _checked(value: object) -> ToolCallOutput:
+def _checked(output: ToolCallOutput) -> ToolCallOutput:
     """What the provider returned, once it is certain that it can be stored."""
-    output = adapt_result(value)
     if isinstance(output.outcome, ToolSuccess):
         try:
             check_tool_value(output.outcome.payload)

@@ -1,5 +1,6 @@
 """Builds commits: a turn's progress, its end, and what a session holds without a turn."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ...kernel.draft import TurnDraft
@@ -30,10 +31,17 @@ def graph_delta(state: RuntimeSessionState, draft: TurnDraft) -> GraphCommitDelt
 
 
 def progress_commit(
-    state: RuntimeSessionState, draft: TurnDraft, fence: SessionExecutionLeaseFence
+    state: RuntimeSessionState,
+    draft: TurnDraft,
+    fence: SessionExecutionLeaseFence,
+    *,
+    stored: tuple[str, ...] = (),
 ) -> RuntimeCommit:
-    """What a turn has finished so far; it settles nothing and keeps the lease."""
-    return _commit(state, graph_delta(state, draft), fence)
+    """What a turn has finished so far; it settles nothing and keeps the lease.
+
+    `stored` are the ids of what the turn has put into the attachment store.
+    """
+    return _commit(state, graph_delta(state, draft), fence, stored)
 
 
 def settling_commit(
@@ -43,11 +51,12 @@ def settling_commit(
     settlement: TurnSettlement,
     *,
     usage: tuple[TokenLedgerEntry, ...] = (),
+    stored: tuple[str, ...] = (),
     release: bool = True,
 ) -> RuntimeCommit:
     """The commit that ends a turn: its history, its usage, its row and its lease, together."""
     return replace(
-        progress_commit(state, draft, fence),
+        progress_commit(state, draft, fence, stored=stored),
         usage_deltas=usage,
         turn_commit=RuntimeTurnCommitStamp(
             session_id=state.session_id,
@@ -56,7 +65,6 @@ def settling_commit(
         ),
         turn_settlement=settlement,
         interrupted_turn_input_turn_id=settlement.turn_id,
-        committed_attachment_ids=_attachment_ids(draft),
         release_session_execution_lease=fence if release else None,
     )
 
@@ -68,7 +76,10 @@ def flushing_commit(state: RuntimeSessionState, fence: SessionExecutionLeaseFenc
 
 
 def _commit(
-    state: RuntimeSessionState, graph: GraphCommitDelta, fence: SessionExecutionLeaseFence
+    state: RuntimeSessionState,
+    graph: GraphCommitDelta,
+    fence: SessionExecutionLeaseFence,
+    stored: tuple[str, ...] = (),
 ) -> RuntimeCommit:
     return RuntimeCommit(
         session_id=state.session_id,
@@ -79,6 +90,7 @@ def _commit(
         current_agent_frame_id=state.current_agent_frame_id,
         graph=graph,
         checkpoint=state.checkpoint(),
+        committed_attachment_ids=tuple(sorted({*stored, *_attachment_ids(graph)})),
     )
 
 
@@ -101,13 +113,11 @@ def _semantic_hash(state: RuntimeSessionState, settlement: TurnSettlement) -> st
     )
 
 
-def _attachment_ids(draft: TurnDraft) -> tuple[str, ...]:
-    """The attachments that this turn's messages refer to."""
-    ids = {
-        reference.id
-        for node in draft.uncommitted()
-        if (record := node.conversation) is not None
-        for part in record.message.parts
-        for reference in part.attachments
-    }
-    return tuple(sorted(ids))
+def _attachment_ids(graph: GraphCommitDelta) -> Iterator[str]:
+    """The attachments that the messages of a commit refer to."""
+    if isinstance(graph, GraphUnchanged):
+        return
+    for node in graph.nodes:
+        if (record := node.conversation) is not None:
+            for part in record.message.parts:
+                yield from (reference.id for reference in part.attachments)

@@ -41,6 +41,7 @@ from ...ports.turn_ledger import TurnSettlement, TurnState
 from ..faults import LeaseLost, fault_of_commit
 from ..lash_runtime import LashRuntime
 from ..lease_keeper import LeaseGuard
+from ..session_attachments import SessionAttachments
 from ..state import RuntimeSessionState
 from .commit import progress_commit, settling_commit
 from .effect_loop import EffectLoop
@@ -64,6 +65,7 @@ class TurnExecution:
         turn_input: TurnInput,
         turn_index: int,
         guard: LeaseGuard | None,
+        attachments: SessionAttachments,
         controller: RuntimeEffectController,
         reporter: TurnReporter,
         assembler: TurnAssembler,
@@ -71,6 +73,7 @@ class TurnExecution:
         self._runtime = runtime
         self._request = request
         self._guard = guard
+        self._attachments = attachments
         self._controller = controller
         self._reporter = reporter
         self._assembler = assembler
@@ -103,7 +106,7 @@ class TurnExecution:
         )
         executors = TurnExecutors(
             provider=provider,
-            attachments=env.attachments,
+            attachments=self._attachments,
             output_token_capacity=self._policy.model.limits.output_token_capacity,
             catalog=env.catalog,
             controller=controller,
@@ -166,7 +169,14 @@ class TurnExecution:
             state=TurnState.COMMITTED,
             result=record_of_turn(turn, self._messages[self._first_own :], execution),
         )
-        commit = settling_commit(state, self._draft, guard.fence(), settlement, usage=entries)
+        commit = settling_commit(
+            state,
+            self._draft,
+            guard.fence(),
+            settlement,
+            usage=entries,
+            stored=self._attachments.pending,
+        )
         store = self._runtime.require_store("commit a turn")
         try:
             result = await store.commit_runtime_state(commit)
@@ -198,7 +208,9 @@ class TurnExecution:
             return
         self._guard.ensure_held()
         state = replace(self._state, graph=self._draft.graph)
-        commit = progress_commit(state, self._draft, self._guard.fence())
+        commit = progress_commit(
+            state, self._draft, self._guard.fence(), stored=self._attachments.pending
+        )
         store = self._runtime.require_store("store progress")
         try:
             result = await store.commit_runtime_state(commit)
@@ -211,6 +223,7 @@ class TurnExecution:
             return
         self._state = self._state.after_commit(result)
         self._draft.mark_committed()
+        self._attachments.committed(commit.committed_attachment_ids)
 
     def _machine_config(self, provider: ResolvedProvider) -> TurnMachineConfig:
         policy = self._policy

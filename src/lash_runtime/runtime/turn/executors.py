@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ...model.llm import LlmToolSpec
 from ...model.tool_results import CompletedToolCall, PendingToolCall
-from ...ports.attachments import AttachmentStore
 from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
 from ...ports.effects import (
@@ -23,6 +22,7 @@ from ...ports.effects import (
 )
 from ...ports.provider import ResolvedProvider
 from ...tools.catalog import ToolCatalog
+from ..session_attachments import SessionAttachments
 from ..tool_dispatch import ToolBatchRunner
 from .llm_call import LlmCallExecutor
 from .reporter import TurnReporter
@@ -33,7 +33,7 @@ class TurnExecutors:
     """Makes an executor for each effect of one turn."""
 
     provider: ResolvedProvider
-    attachments: AttachmentStore | None
+    attachments: SessionAttachments
     output_token_capacity: int | None
     catalog: ToolCatalog
     controller: RuntimeEffectController
@@ -74,6 +74,7 @@ class TurnExecutors:
             session_id=scope.session_id,
             turn_id=scope.turn_id,
             agent_frame_id=self.agent_frame_id,
+            attachments=self.attachments,
         )
         return await runner.run(calls)
 

@@ -41,7 +41,7 @@ from ...model.llm import (
     UsageDelta,
 )
 from ...model.usage import LlmUsage
-from ...ports.attachments import AttachmentStore, AttachmentStoreError
+from ...ports.attachments import AttachmentStoreError
 from ...ports.cancel import CancelToken
 from ...ports.effects import (
     EffectControllerError,
@@ -51,6 +51,7 @@ from ...ports.effects import (
     RuntimeEffectOutcome,
 )
 from ...ports.provider import ProviderFailure, ResolvedProvider
+from ..session_attachments import SessionAttachments
 from ..verdict import Err, Ok, capture
 from .reporter import TurnReporter
 
@@ -62,7 +63,7 @@ class LlmCallExecutor:
         self,
         *,
         provider: ResolvedProvider,
-        attachments: AttachmentStore | None,
+        attachments: SessionAttachments,
         reporter: TurnReporter,
         cancel: CancelToken,
         output_token_capacity: int | None,
@@ -101,9 +102,7 @@ class LlmCallExecutor:
                 resolved.append(attachment)
                 continue
             try:
-                if self._attachments is None:
-                    raise AttachmentStoreError("not_found", "no attachment store is wired")
-                stored = await self._attachments.get(reference.id)
+                stored = await self._attachments.get(reference)
             except AttachmentStoreError as error:
                 return LlmCallError(
                     message=f"attachment {reference.id} could not be read: {error}",

@@ -72,12 +72,13 @@ class TurnRun:
             ids=env.ids,
         )
         self._guard: LeaseGuard | None = None
+        self._attachments = runtime.attachments()
         self._turn_index = runtime.state.turn_index + 1
 
     async def run(self) -> TurnResult:
         """Run every step. Raises `RuntimeFault` when the turn cannot run or be committed."""
         try:
-            turn_input = await normalise_input(self._request.input, self._runtime.env.attachments)
+            turn_input = await normalise_input(self._request.input, self._attachments)
         except InvalidTurnInput as error:
             return await self._refuse_input(error)
         try:
@@ -205,6 +206,7 @@ class TurnRun:
             turn_input=turn_input,
             turn_index=self._turn_index,
             guard=self._guard,
+            attachments=self._attachments,
             controller=controller,
             reporter=self._reporter,
             assembler=self._assembler,

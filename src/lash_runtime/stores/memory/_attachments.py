@@ -1,17 +1,12 @@
 """Attachment bytes in memory, by the hash of their content."""
 
-import hashlib
-
-from anyio import to_thread
+from collections.abc import Sequence
 
 from ...model.attachments import AttachmentCreateMeta, AttachmentRef
-from ...ports.attachments import AttachmentStoreError, StoredAttachment
+from ...ports.attachments import AttachmentStoreError, StoredAttachment, attachment_id_of
 from ...ports.durability import DurabilityTier
 from ...ports.store_errors import StoreBackendError
 from ._library import Library
-
-OFF_LOOP_BYTES = 64 * 1024
-"""Hashing more than this would be felt on the event loop."""
 
 
 class MemoryAttachments:
@@ -22,23 +17,16 @@ class MemoryAttachments:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._held: dict[str, StoredAttachment] = {}
+        self._stored_at_ms: dict[str, int] = {}
+        self._retired_by: dict[str, str] = {}
 
     async def put(self, data: bytes, meta: AttachmentCreateMeta) -> AttachmentRef:
         """The last metadata given for equal bytes wins."""
-        if len(data) > OFF_LOOP_BYTES:
-            attachment_id = await to_thread.run_sync(_digest, data)
-        else:
-            attachment_id = _digest(data)
-        ref = AttachmentRef(
-            id=attachment_id,
-            byte_len=len(data),
-            media_type=meta.media_type,
-            width=meta.width,
-            height=meta.height,
-            label=meta.label,
-        )
+        ref = AttachmentRef.of(await attachment_id_of(data), len(data), meta)
         self._check_open()
-        self._held[attachment_id] = StoredAttachment(meta=ref, data=bytes(data))
+        self._held[ref.id] = StoredAttachment(meta=ref, data=bytes(data))
+        self._stored_at_ms[ref.id] = self._library.now_ms()
+        self._retired_by.pop(ref.id, None)
         return ref
 
     async def get(self, attachment_id: str) -> StoredAttachment:
@@ -50,14 +38,39 @@ class MemoryAttachments:
 
     async def delete(self, attachment_id: str) -> None:
         self._check_open()
-        self._held.pop(attachment_id, None)
+        self.drop(attachment_id)
+
+    async def list_stored(self, older_than_epoch_ms: int) -> Sequence[str]:
+        self._check_open()
+        stored = self._stored_at_ms.items()
+        return [name for name, at_ms in stored if at_ms <= older_than_epoch_ms]
+
+    async def list_retired(self) -> Sequence[str]:
+        self._check_open()
+        return list(self._retired_by)
+
+    async def retire(self, attachment_id: str, sweep_id: str) -> None:
+        self._check_open()
+        if attachment_id in self._held:
+            self._retired_by[attachment_id] = sweep_id
+
+    async def restore(self, attachment_id: str) -> None:
+        self._check_open()
+        self._retired_by.pop(attachment_id, None)
+
+    async def discard(self, attachment_id: str, sweep_id: str) -> None:
+        self._check_open()
+        if self._retired_by.get(attachment_id) == sweep_id:
+            self.drop(attachment_id)
+
+    def drop(self, attachment_id: str) -> bool:
+        """Remove the bytes, in the step of whoever calls; `False` if they were not there."""
+        self._stored_at_ms.pop(attachment_id, None)
+        self._retired_by.pop(attachment_id, None)
+        return self._held.pop(attachment_id, None) is not None
 
     def _check_open(self) -> None:
         try:
             self._library.check_open()
         except StoreBackendError as error:
             raise AttachmentStoreError("backend", str(error)) from error
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -105,7 +105,7 @@ class SessionBook:
         self.turns = TurnRows(session_id)
         self.work = WorkQueue(session_id, self.lane, numbers.work)
         self.inputs = PendingInputs(session_id, self.lane, numbers.inputs)
-        self.attachments = Manifest()
+        self.attachments = Manifest(session_id)
         self._head: Head | None = None
         self._nodes: dict[str, SessionNodeRecord] = {}
         self._checkpoints = Checkpoints()
@@ -245,6 +245,7 @@ class SessionBook:
             fencing_token=claimed.lease.fencing_token,
             now_ms=now_ms,
         )
+        self.attachments.commit((ref.id for ref in acceptance.input.attachments()), now_ms)
         return TurnAccepted(lease=claimed.lease, row=row, head=head)
 
     def settle(
@@ -269,6 +270,7 @@ class SessionBook:
         ids, stamps and the lane's counter stay as they are.
         """
         self.turns.discard_unfinished(now_ms)
+        self.attachments.release_all(now_ms)
         self.work.clear()
         self.inputs.clear()
         self._nodes = {}

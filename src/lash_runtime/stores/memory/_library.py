@@ -24,6 +24,11 @@ class Library:
             book = self._books[session_id] = SessionBook(session_id, self._numbers)
         return book
 
+    def books(self) -> tuple[SessionBook, ...]:
+        """The books that were begun, whether their sessions were created or not."""
+        self.check_open()
+        return tuple(self._books.values())
+
     def exists(self, session_id: str) -> bool:
         """Whether the session was created. Asking creates nothing."""
         self.check_open()

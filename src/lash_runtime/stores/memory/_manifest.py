@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry
+from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry, sha256_uri
 
 
 class Manifest:
     """The manifest rows of one session."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_rows", "_session_id")
 
-    def __init__(self) -> None:
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
         self._rows: dict[str, AttachmentManifestEntry] = {}
 
     def intend(self, intent: AttachmentIntent) -> None:
@@ -28,10 +29,45 @@ class Manifest:
         )
 
     def commit(self, attachment_ids: Iterable[str], now_ms: int) -> None:
+        """Note that the session refers to these, also without an intent: it may have been
+        given what another session has stored."""
         for attachment_id in attachment_ids:
-            row = self._rows.get(attachment_id)
-            if row is not None and row.committed_at_epoch_ms is None:
+            row = self._rows.get(attachment_id) or AttachmentManifestEntry(
+                attachment_id=attachment_id,
+                session_id=self._session_id,
+                canonical_uri=sha256_uri(attachment_id),
+                intent_at_epoch_ms=now_ms,
+                committed_at_epoch_ms=None,
+            )
+            if row.committed_at_epoch_ms is None:
                 self._rows[attachment_id] = replace(row, committed_at_epoch_ms=now_ms)
+
+    def release_all(self, now_ms: int) -> None:
+        """The session refers to nothing any more. Its rows stay as intents of this moment, so
+        that a later sweep finds the bytes that nobody else keeps."""
+        for attachment_id, row in self._rows.items():
+            self._rows[attachment_id] = replace(
+                row, intent_at_epoch_ms=now_ms, committed_at_epoch_ms=None
+            )
+
+    def keeps(self, attachment_id: str, older_than_ms: int, *, working: bool) -> bool:
+        """`working` says that the session has an unfinished turn: it may have stored something
+        long ago that only its commit will show."""
+        row = self._rows.get(attachment_id)
+        if row is None:
+            return False
+        return (
+            working
+            or row.committed_at_epoch_ms is not None
+            or row.intent_at_epoch_ms > older_than_ms
+        )
+
+    def ids(self) -> tuple[str, ...]:
+        """Everything that the session names, committed or not."""
+        return tuple(self._rows)
+
+    def names(self, attachment_id: str) -> bool:
+        return attachment_id in self._rows
 
     def uncommitted(self, older_than_ms: int) -> list[AttachmentManifestEntry]:
         """Intents that old or older, oldest first."""

@@ -11,16 +11,17 @@ from ...ports.ids import IdSource
 from ...ports.storage import SessionStoreCreateRequest
 from ._attachments import MemoryAttachments
 from ._library import Library
+from ._references import MemoryAttachmentReferences
 from ._store import MemorySessionStore
 
 
-class MemorySessionStores:
+class MemorySessionStores(MemoryAttachmentReferences):
     """Opens the sessions of one storage; the same id gives the same store."""
 
     durability_tier = DurabilityTier.INLINE
 
     def __init__(self, library: Library) -> None:
-        self._library = library
+        super().__init__(library)
         self._stores: dict[str, MemorySessionStore] = {}
 
     async def create_store(self, request: SessionStoreCreateRequest) -> MemorySessionStore:

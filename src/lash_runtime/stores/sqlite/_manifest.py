@@ -1,10 +1,11 @@
 """Which attachments each session means to keep, and which of them it has committed."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry
+from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry, sha256_uri
 
 INTEND: Final = """
     INSERT INTO attachment_manifest (session_id, attachment_id, canonical_uri, intent_at_ms)
@@ -14,8 +15,15 @@ INTEND: Final = """
      WHERE committed_at_ms IS NULL
 """
 COMMIT: Final = """
-    UPDATE attachment_manifest SET committed_at_ms = ?
-     WHERE session_id = ? AND attachment_id = ? AND committed_at_ms IS NULL
+    INSERT INTO attachment_manifest
+           (session_id, attachment_id, canonical_uri, intent_at_ms, committed_at_ms)
+    VALUES (:session_id, :attachment_id, :canonical_uri, :now_ms, :now_ms)
+        ON CONFLICT (session_id, attachment_id) DO UPDATE
+       SET committed_at_ms = excluded.committed_at_ms
+     WHERE committed_at_ms IS NULL
+"""
+RELEASE: Final = """
+    UPDATE attachment_manifest SET intent_at_ms = ?, committed_at_ms = NULL WHERE session_id = ?
 """
 UNCOMMITTED: Final = """
     SELECT attachment_id, canonical_uri, intent_at_ms
@@ -24,6 +32,29 @@ UNCOMMITTED: Final = """
      ORDER BY intent_at_ms, attachment_id
 """
 FORGET: Final = "DELETE FROM attachment_manifest WHERE session_id = ? AND attachment_id = ?"
+
+AGED: Final = """
+    SELECT DISTINCT attachment_id
+      FROM attachment_manifest
+     WHERE committed_at_ms IS NULL AND intent_at_ms <= ?
+"""
+# An unfinished turn may have stored something long ago that only its commit will show.
+KEPT_OF: Final = """
+    SELECT value
+      FROM json_each(:ids)
+     WHERE EXISTS (
+           SELECT 1
+             FROM attachment_manifest AS m
+            WHERE m.attachment_id = value
+              AND (   m.committed_at_ms IS NOT NULL
+                   OR m.intent_at_ms > :until_ms
+                   OR EXISTS (SELECT 1 FROM turns AS t
+                               WHERE t.session_id = m.session_id AND t.settled_at_ms IS NULL)))
+"""
+FORGET_EVERYWHERE: Final = """
+    DELETE FROM attachment_manifest
+     WHERE attachment_id IN (SELECT value FROM json_each(:ids))
+"""
 
 _LARGEST: Final = 2**63 - 1
 
@@ -44,15 +75,32 @@ def intend(db: sqlite3.Connection, intent: AttachmentIntent) -> None:
 def commit(
     db: sqlite3.Connection, session_id: str, attachment_ids: Iterable[str], now_ms: int
 ) -> None:
-    """Ids without an intent are passed over."""
-    db.executemany(COMMIT, [(now_ms, session_id, name) for name in attachment_ids])
+    """Note that the session refers to these, also without an intent: it may have been given
+    what another session has stored."""
+    db.executemany(
+        COMMIT,
+        [
+            {
+                "session_id": session_id,
+                "attachment_id": attachment_id,
+                "canonical_uri": sha256_uri(attachment_id),
+                "now_ms": now_ms,
+            }
+            for attachment_id in attachment_ids
+        ],
+    )
+
+
+def release_all(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
+    """The session refers to nothing any more. Its rows stay as intents of this moment, so that
+    a later sweep finds the bytes that nobody else keeps."""
+    db.execute(RELEASE, (now_ms, session_id))
 
 
 def uncommitted(
     db: sqlite3.Connection, session_id: str, older_than_ms: int
 ) -> Sequence[AttachmentManifestEntry]:
     """Intents that old or older, oldest first."""
-    bound = max(-_LARGEST, min(older_than_ms, _LARGEST))
     return [
         AttachmentManifestEntry(
             attachment_id=attachment_id,
@@ -61,9 +109,38 @@ def uncommitted(
             intent_at_epoch_ms=intent_at_ms,
             committed_at_epoch_ms=None,
         )
-        for attachment_id, uri, intent_at_ms in db.execute(UNCOMMITTED, (session_id, bound))
+        for attachment_id, uri, intent_at_ms in db.execute(
+            UNCOMMITTED, (session_id, _bounded(older_than_ms))
+        )
     ]
 
 
 def forget(db: sqlite3.Connection, session_id: str, attachment_id: str) -> None:
     db.execute(FORGET, (session_id, attachment_id))
+
+
+def abandoned(db: sqlite3.Connection, older_than_ms: int) -> Sequence[str]:
+    """What no session keeps, although one meant to."""
+    aged = [name for (name,) in db.execute(AGED, (_bounded(older_than_ms),))]
+    kept = kept_of(db, aged, older_than_ms)
+    return [name for name in aged if name not in kept]
+
+
+def kept_of(
+    db: sqlite3.Connection, attachment_ids: Sequence[str], older_than_ms: int
+) -> frozenset[str]:
+    asked = {"ids": json.dumps(list(attachment_ids)), "until_ms": _bounded(older_than_ms)}
+    return frozenset(attachment_id for (attachment_id,) in db.execute(KEPT_OF, asked))
+
+
+def forget_abandoned(
+    db: sqlite3.Connection, attachment_ids: Sequence[str], older_than_ms: int
+) -> frozenset[str]:
+    gone = frozenset(attachment_ids) - kept_of(db, attachment_ids, older_than_ms)
+    db.execute(FORGET_EVERYWHERE, {"ids": json.dumps(sorted(gone))})
+    return gone
+
+
+def _bounded(at_ms: int) -> int:
+    """Beyond what the database can count to there are still only all or none."""
+    return max(-_LARGEST, min(at_ms, _LARGEST))

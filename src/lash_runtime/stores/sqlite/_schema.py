@@ -144,6 +144,8 @@ TABLES: Final = (
     CREATE TABLE attachments (
         attachment_id TEXT PRIMARY KEY NOT NULL,
         meta_json     TEXT NOT NULL,
+        stored_at_ms  INTEGER NOT NULL,
+        retired_by    TEXT,
         content       BLOB NOT NULL
     )""",
     """
@@ -158,5 +160,8 @@ TABLES: Final = (
     """
     CREATE INDEX attachment_manifest_uncommitted
         ON attachment_manifest (session_id, intent_at_ms) WHERE committed_at_ms IS NULL
+    """,
+    """
+    CREATE INDEX attachment_manifest_by_attachment ON attachment_manifest (attachment_id)
     """,
 )

@@ -163,6 +163,7 @@ def accept(
         fencing_token=claimed.lease.fencing_token,
         now_ms=now_ms,
     )
+    _manifest.commit(db, session_id, (ref.id for ref in acceptance.input.attachments()), now_ms)
     return TurnAccepted(lease=claimed.lease, row=row, head=stamp)
 
 
@@ -195,6 +196,7 @@ def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     stamps and the lane's counter stay as they are.
     """
     _turns.discard_unfinished(db, session_id, now_ms)
+    _manifest.release_all(db, session_id, now_ms)
     _turn_inputs.cancel_waiting(db, session_id)
     _nodes.delete_all(db, session_id)
     _checkpoints.delete_all(db, session_id)

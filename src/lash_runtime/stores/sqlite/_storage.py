@@ -17,19 +17,17 @@ from . import _meta
 from ._attachments import SqliteAttachments
 from ._connections import MEMORY, ConnectionSettings, Synchronous
 from ._database import Database
+from ._references import SqliteAttachmentReferences
 from ._scope import StorageScope
 from ._store import SqliteSessionStore
 
 BUSY_TIMEOUT_MS = 15_000
 
 
-class SqliteSessionStores:
+class SqliteSessionStores(SqliteAttachmentReferences):
     """Opens the sessions of one storage. A store is a view of the database and costs nothing."""
 
-    __slots__ = ("_scope",)
-
-    def __init__(self, scope: StorageScope) -> None:
-        self._scope = scope
+    __slots__ = ()
 
     @property
     def durability_tier(self) -> DurabilityTier:
