@@ -246,7 +246,8 @@ class SessionBook:
             now_ms=now_ms,
         )
         self.attachments.commit((ref.id for ref in acceptance.input.attachments()), now_ms)
-        return TurnAccepted(lease=claimed.lease, row=row, head=head)
+        leads = self.work.command_leads(now_ms)
+        return TurnAccepted(lease=claimed.lease, row=row, head=head, command_leads=leads)
 
     def settle(
         self,

@@ -53,6 +53,9 @@ class WorkQueue:
             self._keys[draft.source_key] = row
         return batch
 
+    def command_leads(self, now_ms: int) -> bool:
+        return leads_with_a_command(row.value for row in self._ready(now_ms))
+
     def claim_command(
         self,
         fence: SessionExecutionLeaseFence,
@@ -63,9 +66,9 @@ class WorkQueue:
         token: str,
     ) -> QueuedWorkClaim | None:
         generation = self._lane.require(fence, now_ms).fencing_token
-        ready = self._ready(now_ms)
-        if not leads_with_a_command(row.value for row in self._ready(now_ms)):
+        if not self.command_leads(now_ms):
             return None
+        ready = self._ready(now_ms)
         return self._claim(
             (next(ready),), owner, generation, now_ms=now_ms, ttl_ms=ttl_ms, token=token
         )
