@@ -58,21 +58,28 @@ class CancelToken:
         """Return once the token has fired; at once if it already has."""
         if self._fired:
             return
-        loop = asyncio.get_running_loop()
-        fired = loop.create_future()
-
-        def resolve() -> None:
-            if not fired.done():
-                fired.set_result(None)
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(resolve)
-
-        withdraw = self.on_cancel(wake)
+        fired = asyncio.get_running_loop().create_future()
+        withdraw = self.resolve_on_cancel(fired)
         try:
             await fired
         finally:
             withdraw()
+
+    def resolve_on_cancel(self, future: "asyncio.Future[None]") -> Callable[[], None]:
+        """Have `future` resolved by its own loop when the token fires, unless it is done by then.
+
+        Returns a function that withdraws this.
+        """
+        loop = future.get_loop()
+
+        def resolve() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(resolve)
+
+        return self.on_cancel(wake)
 
     def child(self) -> "CancelToken":
         """A token that fires with this one and can fire alone."""

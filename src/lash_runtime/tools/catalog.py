@@ -26,7 +26,13 @@ class CatalogTool:
 
     manifest: ToolManifest
     provider: ToolProvider
-    _contract: ToolContract | None = field(default=None, repr=False)
+    _contract: ToolContract | None = field(default=None, init=False, repr=False)
+    _validator: ArgumentValidator | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Asked once: to compare a provider with a protocol costs more than most checks do.
+        provider = self.provider
+        self._validator = provider if isinstance(provider, ArgumentValidator) else None
 
     def contract(self) -> ToolContract | None:
         """The tool's schemas; `None` while its provider cannot give them."""
@@ -36,8 +42,8 @@ class CatalogTool:
 
     def problem_with(self, contract: ToolContract, args: Any) -> str | None:
         """Which argument is wrong and why; `None` when all are in order."""
-        if isinstance(self.provider, ArgumentValidator):
-            return self.provider.validate_arguments(self.manifest.id, args)
+        if self._validator is not None:
+            return self._validator.validate_arguments(self.manifest.id, args)
         return problem_with(contract.input_schema.canonical, args)
 
 

@@ -69,6 +69,7 @@ class FunctionTool(Generic[P, R]):
         """Made by `tool`. `unbound` says that the function is a method without its instance."""
         update_wrapper(self, function)
         self._function = function
+        self._is_async = inspect.iscoroutinefunction(called_function(function))
         self._parameters = parameters
         self.manifest = manifest
         self.contract = contract
@@ -113,7 +114,7 @@ class FunctionTool(Generic[P, R]):
         except ValidationError as error:
             return ToolResult.failure(invalid_arguments(describe(error))).output
         function: Callable[..., Any] = self._function
-        if inspect.iscoroutinefunction(called_function(function)):
+        if self._is_async:
             return await adapt_result(await function(**bound), context.attachments)
         call = partial(function, **bound)
         result = await anyio.to_thread.run_sync(_in_thread, call, abandon_on_cancel=True)

@@ -108,16 +108,17 @@ class ToolBatchRunner:
     ) -> tuple[ToolCallDone, ...]:
         children = tuple(ToolBatchChild(call.prepared, call.replay_suffix) for call in calls)
         command = ToolBatchCommand(self.batch_id, children)
+        cause = self._cause()
         invocation = RuntimeInvocation(
             scope=self.scope,
             effect_id=self.batch_id,
             kind=command.type,
             replay_key=self.batch_key,
-            caused_by=self._cause(),
+            caused_by=cause,
         )
         executor = ToolBatchExecutor(
             calls,
-            attempts=partial(self._attempts, token),
+            attempts=partial(self._attempts, token, cause),
             side_by_side=self.controller.supports_concurrent_effects,
             shown=shown,
         )
@@ -128,12 +129,12 @@ class ToolBatchRunner:
         expect_count(outcome, calls)
         return outcome.launches
 
-    def _attempts(self, token: CancelToken, call: ReadyCall) -> CallAttempts:
+    def _attempts(self, token: CancelToken, cause: CausalRef, call: ReadyCall) -> CallAttempts:
         return CallAttempts(
             call=call,
             call_key=f"{self.batch_key}:{call.replay_suffix}",
             scope=self.scope,
-            caused_by=self._cause(),
+            caused_by=cause,
             controller=self.controller,
             make_attempt=partial(self._make_attempt, call, token),
             token=token,
@@ -173,7 +174,6 @@ class ToolBatchRunner:
             or not controller.supports_concurrent_effects
         ):
             return None  # effects inside an attempt that is recorded whole have no place to go
-        parent = ParentCall(call_id=call.pending.call_id, call_index=self._top_index(call))
 
         async def run(
             number: int, calls: Sequence[PendingToolCall]
@@ -183,7 +183,7 @@ class ToolBatchRunner:
                 batch_id=f"{call.pending.call_id}:attempt:{attempt}:batch:{number}",
                 batch_key=f"{key}:batch:{number}",
                 cancel=token,
-                parent=parent,
+                parent=ParentCall(call_id=call.pending.call_id, call_index=self._top_index(call)),
             )
             return await runner.run(calls)
 

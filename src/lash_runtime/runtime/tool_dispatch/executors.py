@@ -7,6 +7,7 @@ tool that shields itself from that, or blocks the event loop, delays the turn: i
 running.
 """
 
+import asyncio
 from typing import Final, assert_never
 
 import anyio
@@ -100,15 +101,32 @@ class ToolAttemptExecutor:
 
     async def _attempt(self, call: PreparedToolCall) -> None:
         timeout_ms = self._tool.manifest.timeout_ms
-        async with anyio.create_task_group() as attempt:
-            attempt.start_soon(self._run, call, attempt.cancel_scope)
-            if timeout_ms is not None:
-                attempt.start_soon(self._expire, timeout_ms)
-            await self._cut_off(attempt.cancel_scope)
+        # Resolved by the end of the tool or by the token, whichever comes first: a call that ends
+        # by itself, as most do, has no second task that would have to be cancelled then.
+        over = asyncio.get_running_loop().create_future()
+        withdraw = self._context.cancellation_token.resolve_on_cancel(over)
+        try:
+            async with anyio.create_task_group() as attempt:
+                attempt.start_soon(self._run, call, over, attempt.cancel_scope)
+                if timeout_ms is not None:
+                    attempt.start_soon(self._expire, timeout_ms)
+                await over
+                if self._verdict is None:
+                    await self._grace()
+                elif timeout_ms is None:
+                    return  # nothing is left to be stopped
+                attempt.cancel_scope.cancel()
+        finally:
+            withdraw()
 
-    async def _run(self, call: PreparedToolCall, attempt: anyio.CancelScope) -> None:
+    async def _run(
+        self, call: PreparedToolCall, over: "asyncio.Future[None]", attempt: anyio.CancelScope
+    ) -> None:
         self._verdict = await capture(lambda: self._call(call))
-        attempt.cancel()
+        if over.done():
+            attempt.cancel()
+        else:
+            over.set_result(None)
 
     async def _call(self, call: PreparedToolCall) -> ToolCallOutput:
         value = await self._tool.provider.execute(call, self._context)
@@ -122,13 +140,12 @@ class ToolAttemptExecutor:
         self._expired = True
         self._context.cancellation_token.cancel("tool_timeout")
 
-    async def _cut_off(self, attempt: anyio.CancelScope) -> None:
-        await self._context.cancellation_token.wait()
+    async def _grace(self) -> None:
+        """Let the time pass that a tool has after a cancel; the end of the tool ends it."""
         await self._clock.sleep(CANCEL_GRACE_S)
         if self._nested is not None:
             # Its children are being cut off by the same cancel, and report that first.
             await self._nested.settled()
-        attempt.cancel()
 
 
 class SleepExecutor:

@@ -29,7 +29,7 @@ class NestedToolCalls:
         self._run = run
         self._count = 0
         self._running = 0
-        self._settled = anyio.Event()
+        self._settled: anyio.Event | None = None
 
     async def batch(self, calls: Sequence[PendingToolCall]) -> tuple[CompletedToolCall, ...]:
         number = self._count
@@ -39,11 +39,13 @@ class NestedToolCalls:
             return await self._run(number, calls)
         finally:
             self._running -= 1
-            if not self._running:
+            if not self._running and self._settled is not None:
                 self._settled.set()
-                self._settled = anyio.Event()
+                self._settled = None
 
     async def settled(self) -> None:
         """Return when no batch is running."""
         while self._running:
+            if self._settled is None:
+                self._settled = anyio.Event()
             await self._settled.wait()
