@@ -17,11 +17,17 @@ from lash_runtime import (
     CancelToken,
     LashSession,
     StopReason,
+    ToolCallCompleted,
+    ToolCallStarted,
     ToolContext,
+    TurnActivity,
+    TurnEvent,
     TurnOutput,
+    UsageReported,
     tool,
 )
 from lash_runtime.model.llm import LlmRequest, LlmResponse, TextDelta
+from lash_runtime.model.usage import LlmUsage
 from lash_runtime.testing import (
     Call,
     ScriptedProvider,
@@ -319,6 +325,45 @@ async def test_a_tool_that_is_cut_off_leaves_a_closed_history(anywhere: Place) -
         model = ScriptedProvider([Call.text("Still here.")])
         await session.turn("Go on").provider(model).run()
         assert asked(model.requests[0])[-2].startswith("user: [call-1]")
+
+
+async def test_calls_that_were_asked_for_too_late_are_shown_as_cancelled(anywhere: Place) -> None:
+    """The model has asked for them, so a watcher who counts starts and ends must find both."""
+    called: list[str] = []
+
+    @tool
+    async def search(what: str) -> str:
+        """Search."""
+        called.append(what)
+        return "found"
+
+    class CancelsWhenAnswered:
+        """Cancels once the model has answered, before its calls are made."""
+
+        def __init__(self) -> None:
+            self.token = CancelToken()
+            self.shown: list[TurnEvent] = []
+
+        async def emit(self, activity: TurnActivity) -> None:
+            self.shown.append(activity.event)
+            if isinstance(activity.event, UsageReported):
+                self.token.cancel()
+
+    sink = CancelsWhenAnswered()
+    wanted = [("a", "search", {"what": "coat"}), ("b", "search", {"what": "hat"})]
+    usage = LlmUsage(input_tokens=3, output_tokens=2)
+    provider = ScriptedProvider([tool_calls_response(*wanted, usage=usage)])
+    async with a_core(anywhere, provider, search) as core, core.session("s") as session:
+        result = await session.turn("Pack").cancel(sink.token).stream_to(sink)
+        assert result.stop_reason is StopReason.CANCELLED
+        assert called == []
+        started = [e.call_id for e in sink.shown if isinstance(e, ToolCallStarted)]
+        completed = {e.call_id: e.output for e in sink.shown if isinstance(e, ToolCallCompleted)}
+        assert started == ["a", "b"]
+        assert [output.outcome.status for output in completed.values()] == ["cancelled"] * 2
+        assert {call.call_id: call.output for call in result.tool_calls} == completed
+        await goes_on(session)
+    assert provider.calls == 1
 
 
 async def test_a_tool_that_heeds_the_token_keeps_its_result(anywhere: Place) -> None:

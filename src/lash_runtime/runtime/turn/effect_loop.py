@@ -131,9 +131,7 @@ class EffectLoop:
         )
 
     async def _call_tools(self, effect: CallTools) -> None:
-        if self._cancel.is_cancelled:
-            self._machine.finish_with_outcome(stopped(StopReason.CANCELLED))
-            return
+        # Also in a cancelled turn: its calls end at once, and whoever watches sees them end.
         results = await self._executors.run_tools(
             effect.calls,
             scope=self._scope(self._machine.protocol_iteration),
