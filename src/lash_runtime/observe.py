@@ -8,13 +8,13 @@ snapshot stands in for it.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from .errors import RuntimeFailure
 from .kernel.read_view import SessionReadView
 from .model.policy import SessionPolicy
+from .model.records import dataclass
 from .model.usage import SessionUsageReport
 from .ports.observation_events import (
     AgentFrameSwitchedPayload,

@@ -4,8 +4,6 @@ working whole of them.
 Everything here is synchronous and opens nothing. What is wrong is said before anything runs.
 """
 
-from dataclasses import dataclass
-
 from .effects.inline import InlineEffectHost
 from .errors import (
     DurableStorePeerRequired,
@@ -17,6 +15,7 @@ from .errors import (
 )
 from .model.policy import SessionPolicy, SessionSpec
 from .model.prompt import PromptLayer
+from .model.records import dataclass
 from .ports.attachments import AttachmentStore
 from .ports.clock import Clock, SystemClock
 from .ports.durability import DurabilityTier

@@ -7,7 +7,6 @@ retried streams text that nobody meant.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, assert_never
 
@@ -27,6 +26,7 @@ from ..model.outcome import (
     answered,
     stopped,
 )
+from ..model.records import dataclass
 from ..model.session_events import (
     DoneEvent,
     ErrorEvent,

@@ -1,10 +1,10 @@
 """Messages and protocol events of a session in the order in which they happened."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from ..model.messages import Message
 from ..model.nodes import ConversationRecord, ProtocolEvent
+from ..model.records import dataclass
 from .read_model import EventRecord
 
 

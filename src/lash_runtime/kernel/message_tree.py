@@ -1,8 +1,7 @@
 """All branches of a conversation as a forest of messages."""
 
-from dataclasses import dataclass
-
 from ..model.messages import Message
+from ..model.records import dataclass
 from .graph import SessionGraph
 
 

@@ -7,7 +7,6 @@ it can only ever save work.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ..model.attachments import AttachmentRef
@@ -32,6 +31,7 @@ from ..model.messages import (
     PartKind,
     SummarizedPart,
 )
+from ..model.records import dataclass
 from .shared_sequence import SharedSequence
 from .turn_causes import render_turn_causes
 

@@ -8,7 +8,6 @@ nothing has changed.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, assert_never
 
@@ -24,6 +23,7 @@ from ..model.prompt import (
     TemplateEntry,
     TextEntry,
 )
+from ..model.records import dataclass
 
 DEFAULT_INTRO: Final = "You are an assistant. Use the tools you are given and answer the user."
 

@@ -5,11 +5,11 @@ O(1) for each node and shares everything with its earlier versions.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
 
 from ..model.messages import Message
 from ..model.nodes import ConversationRecord, ProtocolEvent, SessionNodeRecord
+from ..model.records import dataclass
 from .shared_sequence import SharedSequence
 
 EventRecord = ConversationRecord | ProtocolEvent

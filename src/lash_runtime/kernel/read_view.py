@@ -4,10 +4,9 @@ A view is a handful of references into shared, append-only data: taking one cost
 keeping one pins no copy, and what it shows never changes.
 """
 
-from dataclasses import dataclass
-
 from ..model.messages import Message
 from ..model.policy import ProtocolTurnOptions, SessionPolicy
+from ..model.records import dataclass
 from ..model.usage import PromptUsage, TokenUsage
 from .chronology import ChronologicalEntry, chronological_projection
 from .graph import SessionGraph

@@ -31,7 +31,7 @@ class Value(BaseModel):
         For values made while modules load: defaults are not validated, so nothing has to build
         the validator of a class that this program may never use.
         """
-        return cls.model_construct()
+        return super().model_construct()
 
 
 def omitted_when_none() -> Any:

@@ -5,12 +5,12 @@ text, the start and the end of one tool call. They are made by the thousand in a
 turn, hence plain dataclasses.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from .causes import TurnCause
 from .checkpoints import CheckpointKind
 from .messages import Message
+from .records import dataclass
 from .tool_results import ToolCallOutput
 from .usage import TokenUsage
 

@@ -6,13 +6,14 @@ journal form of a call is derived from them, it is not them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal, Self
 
 from ._value import Value, omitted_when_none
 from .attachments import AttachmentRef
 from .messages import ProviderReasoningReplay, ProviderReplayMeta, ResponseTextMeta
+from .records import dataclass
 from .schema import NULL_SCHEMA, SchemaContract
 from .usage import LlmUsage
 

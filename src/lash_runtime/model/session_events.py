@@ -3,12 +3,12 @@
 Internal and without any promise of stability; hosts watch activities.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from .checkpoints import CheckpointKind
 from .messages import Message
 from .outcome import ErrorEnvelope, TurnOutcome
+from .records import dataclass
 from .tool_results import ToolCallOutput
 from .usage import TokenUsage
 

@@ -10,12 +10,12 @@ Rule 3: bytes that are set aside can still be read, so a sweep that dies has bro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
 from anyio import to_thread
 
 from ..model.attachments import AttachmentCreateMeta, AttachmentRef, attachment_id
+from ..model.records import dataclass
 from .durability import DurabilityTier
 
 OFF_LOOP_BYTES: Final = 64 * 1024

@@ -4,12 +4,12 @@ A wait outlives the process that asked. Its key is a bearer capability: whoever 
 answer, once, from anywhere.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
 from ..model._value import Value, omitted_when_none
+from ..model.records import dataclass
 from .cancel import CancelToken
 from .effects import ExecutionScope
 

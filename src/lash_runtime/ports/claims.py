@@ -1,6 +1,6 @@
 """How a commit names the claims that it completes."""
 
-from dataclasses import dataclass
+from ..model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
 """The one atomic write of a turn: everything that must move together, and nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ..model.frames import AgentFrameRecord
 from ..model.nodes import SessionNodeRecord
+from ..model.records import dataclass
 from ..model.session_meta import PersistedSessionConfig
 from ..model.usage import TokenLedgerEntry
 from .claims import QueuedWorkCompletion, TurnInputCompletion

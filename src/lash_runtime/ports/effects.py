@@ -8,7 +8,6 @@ failed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from ..model.causes import CausalRef, TurnCause
 from ..model.checkpoints import CheckpointKind
 from ..model.llm import LlmCallError, LlmRequest, LlmResponse, LlmToolSpec
 from ..model.messages import Message
+from ..model.records import dataclass
 from ..model.tool_results import ToolCallOutput
 from .durability import DurabilityTier
 from .tools import PreparedToolCall

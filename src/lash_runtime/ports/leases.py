@@ -4,12 +4,12 @@ A lease carries a fencing token that only ever rises; every write presents it. O
 apart by owner id and incarnation id together, never by how alive they look.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from ..model._value import Value, omitted_when_none
+from ..model.records import dataclass
 
 
 class OpaqueLiveness(Value):

@@ -4,12 +4,12 @@ Events are made by the thousand and shared by all readers: plain frozen values, 
 whose cursor is written out only when somebody asks for it.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple
 
 from ..kernel.read_view import SessionReadView
 from ..model.activity import TurnActivity
+from ..model.records import dataclass
 from .session_cursor import SessionCursor, SessionRevision, cursor_token
 
 

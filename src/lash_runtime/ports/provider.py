@@ -6,10 +6,10 @@ provider, its configuration or its credentials; a resolver turns the one into th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from ..model.llm import LlmRequest, LlmResponse
+from ..model.records import dataclass
 from .provider_failure import Header, ProviderFailure, retry_after_seconds
 from .provider_options import (
     AfterOutput,

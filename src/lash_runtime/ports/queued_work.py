@@ -4,7 +4,6 @@ All payloads of a batch are of one class. It is claimed, completed and cancelled
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -15,6 +14,7 @@ from ..kernel.queue_rules import QueuedWorkClass as QueuedWorkClass
 from ..kernel.queue_rules import SlotPolicy as SlotPolicy
 from ..model._value import Value, omitted_when_none
 from ..model.causes import CausalRef
+from ..model.records import dataclass
 from .claims import QueuedWorkCompletion
 from .leases import LeaseOwnerIdentity
 

@@ -6,11 +6,11 @@ Rule 2: a publisher never waits for readers and never runs their code.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, Self
 
 from ..model._value import Value
+from ..model.records import dataclass
 from .observation_events import SessionObservationEvent, SessionObservationEventPayload
 from .session_cursor import SessionCursor, SessionCursorError, SessionRevision
 

@@ -5,10 +5,11 @@ Rule 2: a cursor names the session and the incarnation of the log that it counts
 position of another log is never taken for one of this.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from pydantic_core import CoreSchema, core_schema
+
+from ..model.records import dataclass
 
 CURSOR_PREFIX: Final = "lashsc2:"
 LEGACY_CURSOR_PREFIX: Final = "lashsc1:"

@@ -1,7 +1,6 @@
 """What a session's head and checkpoint hold, and how they are read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -10,6 +9,7 @@ from ..model._value import Value, omitted_when_empty, omitted_when_none
 from ..model.frames import AgentFrameRecord
 from ..model.nodes import SessionNodeRecord
 from ..model.policy import ProtocolTurnOptions
+from ..model.records import dataclass
 from ..model.session_meta import PersistedSessionConfig
 from ..model.tools import ToolState
 from ..model.usage import PromptUsage, TokenLedgerEntry, TokenUsage

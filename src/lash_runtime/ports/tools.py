@@ -1,11 +1,12 @@
 """Where tools come from: the provider that describes and runs them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, runtime_checkable
 
 from ..model._value import Value, omitted_when_none
 from ..model.messages import ProviderReplayMeta
+from ..model.records import dataclass
 from ..model.tool_results import CompletedToolCall, PendingToolCall, ToolCallOutput
 from ..model.tools import ToolContract, ToolId, ToolManifest
 from .attachments import Attachments

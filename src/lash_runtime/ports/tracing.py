@@ -6,9 +6,11 @@ signatures it says that they were there, not what they hold.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
 from typing import Any, Final, Protocol, Self
+
+from ..model.records import dataclass
 
 TRACE_SCHEMA_VERSION: Final = 2
 """Rises when a field is removed, renamed or retyped; adding optional ones leaves it as it is."""

@@ -1,6 +1,5 @@
 """User input that waits for a session: for the turn that runs, or for the next one."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,6 +9,7 @@ from ..kernel.queue_rules import TurnInputState as TurnInputState
 from ..model._value import Value
 from ..model.canonical import canonical_json
 from ..model.checkpoints import CheckpointKind
+from ..model.records import dataclass
 from ..model.turn_input import TurnInput
 from .claims import TurnInputCompletion
 from .leases import LeaseOwnerIdentity

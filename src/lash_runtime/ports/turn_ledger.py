@@ -1,7 +1,6 @@
 """The row of a turn: accepted before any model is called, settled with the turn's commit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..kernel.turn_states import TurnState as TurnState
@@ -9,6 +8,7 @@ from ..model._value import Value, omitted_when_empty, omitted_when_none
 from ..model.outcome import ExecutionSummary, TurnIssue, TurnOutcome
 from ..model.policy import ModelSpec
 from ..model.prompt import PromptLayer
+from ..model.records import dataclass
 from ..model.turn_input import TurnInput
 from ..model.usage import TokenUsage
 from .leases import LeaseOwnerIdentity, SessionExecutionLease, SessionExecutionLeaseFence

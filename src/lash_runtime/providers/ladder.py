@@ -4,9 +4,8 @@ A throttled call waits as its endpoint asked without using up an attempt, within
 and a number of times. Everything else climbs the counted ladder with growing delays.
 """
 
-from dataclasses import dataclass
-
 from ..model.llm import ProviderFailureKind
+from ..model.records import dataclass
 from ..ports.ids import IdSource
 from ..ports.provider import AfterOutput, ProviderFailure, ProviderRetryPolicy
 

@@ -11,10 +11,11 @@ that an old cursor is never mistaken for one of the new log.
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Self
 
+from ..model.records import dataclass
 from ..ports.clock import Clock, SystemClock
 from ..ports.ids import IdSource, SystemIds
 from ..ports.observation_events import SessionObservationEvent, SessionObservationEventPayload

@@ -1,8 +1,7 @@
 """What all sessions of a core share, resolved once when the core is built."""
 
-from dataclasses import dataclass
-
 from ..model.prompt import PromptLayer
+from ..model.records import dataclass
 from ..ports.attachments import AttachmentStore
 from ..ports.clock import Clock
 from ..ports.effects import EffectHost

@@ -6,7 +6,7 @@ one without the other.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -16,6 +16,7 @@ from ..kernel.draft import TurnDraft
 from ..kernel.projection import ChatProjection
 from ..kernel.prompt_composition import PromptComposer
 from ..model.policy import SessionPolicy
+from ..model.records import dataclass
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
 from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead

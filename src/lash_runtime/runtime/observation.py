@@ -10,13 +10,13 @@ two nothing is awaited, and readers are only ever woken in a later step of the e
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import assert_never
 from weakref import WeakSet, WeakValueDictionary, ref
 
 from ..kernel.read_view import SessionReadView
 from ..model.activity import TurnActivity
 from ..model.policy import SessionPolicy
+from ..model.records import dataclass
 from ..model.usage import SessionUsageReport
 from ..ports.observation_events import (
     AgentFrameSwitchedPayload,

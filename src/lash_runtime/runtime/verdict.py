@@ -1,8 +1,9 @@
 """A result or an error as a value, for work whose exceptions must not form a group."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from ..model.records import dataclass
 
 T = TypeVar("T")
 

@@ -7,9 +7,10 @@ the first section of any kind; what returns or raises is for the reader of the c
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
+
+from ..model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ everything else in it, and `Finish` ends the list.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ...model.checkpoints import CheckpointKind
 from ...model.llm import LlmRequest
 from ...model.messages import Message
 from ...model.outcome import TurnOutcome
+from ...model.records import dataclass
 from ...model.session_events import SessionEvent
 from ...model.tool_results import PendingToolCall
 from ..read_model import EventRecord

@@ -5,7 +5,6 @@ restored machine asks once more for what it waited for, under the same id, and n
 was answered.
 """
 
-from dataclasses import dataclass
 from functools import cache
 
 from pydantic import TypeAdapter
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter
 from ...model.causes import TurnCause
 from ...model.llm import LlmToolSpec
 from ...model.messages import Message
+from ...model.records import dataclass
 from ...model.usage import TokenUsage
 from ..read_model import EventRecord
 from ..shared_sequence import SharedSequence

@@ -1,10 +1,11 @@
 """All that one turn of the machine is built from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...model.llm import LlmToolSpec
 from ...model.messages import Message, MessageRole, text_message
+from ...model.records import dataclass
 from ..projection import ChatProjection
 from .driver import ProtocolDriver
 from .settings import MachineSettings

@@ -5,7 +5,6 @@ Both sides are plain data, so a turn can be driven by a runtime, a journal or a 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...model.causes import TurnCause
@@ -13,6 +12,7 @@ from ...model.checkpoints import CheckpointKind
 from ...model.llm import LlmCallError, LlmRequest, LlmResponse, LlmToolSpec
 from ...model.messages import Message
 from ...model.outcome import TurnOutcome
+from ...model.records import dataclass
 from ...model.session_events import SessionEvent
 from ...model.tool_results import CompletedToolCall, PendingToolCall
 from ..read_model import EventRecord

@@ -1,9 +1,8 @@
 """The facts of a turn: the part of its configuration that a protocol driver may read."""
 
-from dataclasses import dataclass
-
 from ...model.llm import GenerationOptions
 from ...model.policy import ProtocolTurnOptions
+from ...model.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

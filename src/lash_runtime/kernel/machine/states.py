@@ -1,11 +1,11 @@
 """Where a turn can be. A state holds all that is needed to ask again for what it waits for."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...model.checkpoints import CheckpointKind
 from ...model.llm import LlmRequest
 from ...model.outcome import TurnOutcome
+from ...model.records import dataclass
 from ...model.tool_results import PendingToolCall
 from .effects import CallLlm, CallTools, Checkpoint, ExecCode, Request, SyncExecutionEnvironment
 

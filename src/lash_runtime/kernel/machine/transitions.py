@@ -9,12 +9,12 @@ Rule 4: what a protocol decides is behind its driver; here is only what holds fo
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from ...model.checkpoints import CheckpointKind
 from ...model.llm import LlmCallError, LlmResponse, LlmTerminalReason
 from ...model.outcome import StopReason, stopped
+from ...model.records import dataclass
 from ...model.session_events import ToolCallEvent
 from ...model.tool_results import CompletedToolCall, PendingToolCall, ToolCallOutput
 from ...model.tool_values import model_return

@@ -7,7 +7,6 @@ newlines that part them from the text before, so that joining them gives the who
 import hashlib
 import json
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 from ...kernel.visible_text import normalized_response_parts, with_blank_lines_between
@@ -19,6 +18,7 @@ from ...model.llm import (
     ToolCallOutputPart,
 )
 from ...model.messages import Message, MessageRole, Part, PartKind, part_id
+from ...model.records import dataclass
 from ...model.tool_results import PendingToolCall
 from ...model.unicode_text import storable_text, why_not_storable
 

@@ -6,10 +6,10 @@ origin is stored inside the opaque text, and foreign data is left out of a reque
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ...model.messages import ProviderReplayMeta
+from ...model.records import dataclass
 
 ENCRYPTED: Final = "reasoning.encrypted"
 ORIGIN: Final = "minted_by"

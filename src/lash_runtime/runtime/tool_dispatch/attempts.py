@@ -5,9 +5,9 @@ no exception and passes through.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ...model.causes import CausalRef
+from ...model.records import dataclass
 from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
 from ...ports.effects import (

@@ -3,8 +3,7 @@
 Membership in the catalog comes first: the provider of a tool that is not in it is never asked.
 """
 
-from dataclasses import dataclass
-
+from ...model.records import dataclass
 from ...model.tool_results import (
     PendingToolCall,
     ToolCallOutput,

@@ -5,10 +5,11 @@ earlier holder started and never finished are closed first, so that nothing is e
 history that was left open.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 
+from ...model.records import dataclass
 from ...ports.leases import SessionExecutionLease
 from ...ports.session_state import HeadStamp
 from ...ports.store_errors import StoreError

@@ -1,9 +1,9 @@
 """The local executors of one turn: who does what when a controller says "run it here"."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ...model.llm import LlmToolSpec
+from ...model.records import dataclass
 from ...model.tool_results import CompletedToolCall, PendingToolCall
 from ...ports.cancel import CancelToken
 from ...ports.clock import Clock

@@ -1,6 +1,6 @@
 """What a caller asks of one turn, and the tokens that tell how it is stopped."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from anyio import to_thread
@@ -8,6 +8,7 @@ from anyio import to_thread
 from ...model.canonical import canonical_hash
 from ...model.policy import ModelSpec
 from ...model.prompt import PromptLayer
+from ...model.records import dataclass
 from ...model.turn_input import TextItem, TurnInput
 from ...ports.cancel import CancelToken
 from ...ports.provider import ResolvedProvider

@@ -1,6 +1,5 @@
 """What a turn gives back."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from ...kernel.read_view import SessionReadView
@@ -18,6 +17,7 @@ from ...model.outcome import (
     TurnIssue,
     TurnOutcome,
 )
+from ...model.records import dataclass
 from ...model.tool_results import ToolCallRecord
 from ...model.usage import TokenLedgerEntry, TokenUsage
 

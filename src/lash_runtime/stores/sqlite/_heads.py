@@ -1,9 +1,9 @@
 """The head of each session: its revision, its leaf, and the JSON beside them."""
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Final
 
+from ...model.records import dataclass
 from ...ports.session_state import (
     SESSION_HEAD_META_SCHEMA_VERSION,
     BlobRef,

@@ -11,10 +11,10 @@ has the file open while a newer one moves it on, is refused from then on.
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from ...model.records import dataclass
 from ...ports.store_errors import StoreSchemaUnsupported
 from ._schema import TABLES
 
