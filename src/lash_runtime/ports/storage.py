@@ -9,6 +9,7 @@ from .attachments import AttachmentStore
 from .clock import Clock
 from .durability import DurabilityTier
 from .ids import IdSource
+from .session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
 from .turn_persistence import TurnPersistence
 
 
@@ -26,13 +27,36 @@ class SessionStoreFactory(Protocol):
     def durability_tier(self) -> DurabilityTier: ...
 
     async def create_store(self, request: SessionStoreCreateRequest) -> TurnPersistence:
-        """Open or create; seeds the session's metadata only if it has none. Idempotent."""
+        """Open or create; seeds the session's metadata only if it has none. Idempotent.
+
+        The store is that of the session as it is now: when it is deleted, the store is done.
+        """
         ...
 
     async def open_existing_store(
         self, request: SessionStoreCreateRequest
     ) -> TurnPersistence | None:
         """The session's store, or `None` if the session does not exist."""
+        ...
+
+    async def delete_session(self, session_id: str) -> SessionDeleteReport:
+        """Delete the session with everything that is its own, whoever is using it.
+
+        From the first instant nothing of it can be read or written: every call of a store that
+        was opened for it raises `StoredSessionDeleted`, also in other processes, also after the
+        id is in use again. What is left is then removed in steps between which others write.
+        Attachment bytes go only when no other session names them. Creating the session again
+        gives an empty one of a higher generation; its fencing tokens go on rising from where
+        they were. Deleting what does not exist is no error.
+
+        Cancellation: the session is deleted or it is not; what a deletion that was cut off has
+        left is removed by the next one, or before the id is used again.
+        """
+        ...
+
+    async def list_sessions(self, query: SessionQuery) -> SessionPage:
+        """One page of the sessions that exist. Costs what the page holds, however long the
+        sessions are. Raises `InvalidPageCursor`."""
         ...
 
 

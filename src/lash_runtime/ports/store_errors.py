@@ -10,6 +10,8 @@
     ├── TurnInputClaimExpired           the claim no longer owns its inputs
     ├── PendingTurnInputSourceKeyConflict
     ├── SessionExecutionLeaseExpired    no live lease backs this call
+    ├── StoredSessionDeleted            the session that this store was opened for is deleted
+    ├── InvalidPageCursor               a listing cannot go on from there
     ├── RecordSchemaVersionError        a stored record of another release
     ├── StoreSchemaUnsupported          a database of another release
     ├── StoreContended                  busy for too long; safe to repeat
@@ -139,6 +141,28 @@ class SessionExecutionLeaseExpired(StoreError):
             "or was taken over; reload the session and try again"
         )
         self.session_id = session_id
+
+
+class StoredSessionDeleted(StoreError):
+    """The session was deleted after this store was opened; its id may be in use again."""
+
+    code = "session_deleted"
+
+    def __init__(self, *, session_id: str) -> None:
+        super().__init__(
+            f"session {session_id!r} was deleted and nothing of it is stored any more: "
+            "opening that id starts an empty session"
+        )
+        self.session_id = session_id
+
+
+class InvalidPageCursor(StoreError):
+    """The cursor of a listing is not one that this listing has given."""
+
+    code = "invalid_page_cursor"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(f"the listing cannot go on from this cursor: {reason}")
 
 
 class RecordSchemaVersionError(StoreError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import assert_never
 
+from ...kernel.session_digest import SessionDigest, digest_of
 from ...model.canonical import canonical_hash
 from ...model.frames import AgentFrameRecord
 from ...model.nodes import SessionNodeRecord
@@ -81,7 +82,7 @@ class Numbers:
 
 
 class SessionBook:
-    """The rows of one session."""
+    """The rows of one session, as long as it is not deleted: another one begins for its id."""
 
     __slots__ = (
         "_checkpoints",
@@ -90,19 +91,30 @@ class SessionBook:
         "_nodes",
         "_stamps",
         "attachments",
+        "created_at_ms",
+        "digest",
+        "generation",
         "inputs",
         "lane",
         "meta",
         "session_id",
         "turns",
+        "updated_at_ms",
         "work",
     )
 
-    def __init__(self, session_id: str, numbers: Numbers) -> None:
+    def __init__(
+        self, session_id: str, numbers: Numbers, *, generation: int = 1, last_token: int = 0
+    ) -> None:
+        """`last_token` is the fencing token of the last lease that anybody held under this id."""
         self.session_id = session_id
+        self.generation = generation
         self.meta: SessionMeta | None = None
-        self.lane = Lane(session_id)
-        self.turns = TurnRows(session_id)
+        self.created_at_ms = 0
+        self.updated_at_ms = 0
+        self.digest = SessionDigest()
+        self.lane = Lane(session_id, last_token)
+        self.turns = TurnRows(session_id, generation)
         self.work = WorkQueue(session_id, self.lane, numbers.work)
         self.inputs = PendingInputs(session_id, self.lane, numbers.inputs)
         self.attachments = Manifest(session_id)
@@ -115,7 +127,15 @@ class SessionBook:
     @property
     def exists(self) -> bool:
         """Whether the session was created; a lease alone does not create one."""
-        return self.meta is not None or self._head is not None
+        return self.meta is not None
+
+    @property
+    def node_count(self) -> int:
+        return len(self._nodes)
+
+    def create(self, meta: SessionMeta, now_ms: int) -> None:
+        self.meta = meta
+        self.created_at_ms = self.updated_at_ms = now_ms
 
     def head_stamp(self) -> HeadStamp | None:
         head = self._head
@@ -186,10 +206,14 @@ class SessionBook:
         )
 
         # Everything is checked: from here on nothing raises.
+        added = digest_of(nodes.values())
         if isinstance(commit.graph, GraphReplaceFull):
             self._nodes = nodes
+            self.digest = added
         else:
             self._nodes.update(nodes)
+            self.digest = self.digest.followed_by(added)
+        self.updated_at_ms = now_ms
         self._head = Head(
             revision=result.head_revision,
             config=commit.config,
@@ -275,6 +299,8 @@ class SessionBook:
         self.work.clear()
         self.inputs.clear()
         self._nodes = {}
+        self.digest = SessionDigest()
+        self.updated_at_ms = now_ms
         self._checkpoints = Checkpoints()
         self._ledger = ()
         if self._head is not None:

@@ -26,14 +26,20 @@ from ..local_process import proven_dead
 
 
 class Lane:
-    """One session's lane. `counter` never falls, also when the session is emptied."""
+    """One session's lane. `counter` never falls: not when the session is emptied, and not when
+    it is deleted, for the lane of whatever comes after goes on from it."""
 
     __slots__ = ("_counter", "_lease", "_session_id")
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, counter: int = 0) -> None:
         self._session_id = session_id
-        self._counter = 0
+        self._counter = counter
         self._lease: SessionExecutionLease | None = None
+
+    @property
+    def counter(self) -> int:
+        """The number of the latest lease."""
+        return self._counter
 
     def claim(
         self, owner: LeaseOwnerIdentity, *, now_ms: int, ttl_ms: int, token: str

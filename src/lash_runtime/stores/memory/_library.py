@@ -1,9 +1,19 @@
 """The books of all sessions of one storage, with the clock and the ids they are kept by."""
 
+from dataclasses import dataclass
+
 from ...ports.clock import Clock, SystemClock
 from ...ports.ids import IdSource, SystemIds
-from ...ports.store_errors import StoreBackendError
+from ...ports.store_errors import StoreBackendError, StoredSessionDeleted
 from ._book import Numbers, SessionBook
+
+
+@dataclass(frozen=True, slots=True)
+class _Grave:
+    """What must be known of the sessions that had an id before."""
+
+    generation: int = 0
+    last_token: int = 0
 
 
 class Library:
@@ -14,6 +24,7 @@ class Library:
         self.ids: IdSource = SystemIds()
         self.is_open = False
         self._books: dict[str, SessionBook] = {}
+        self._graves: dict[str, _Grave] = {}
         self._numbers = Numbers()
 
     def book(self, session_id: str) -> SessionBook:
@@ -21,13 +32,35 @@ class Library:
         self.check_open()
         book = self._books.get(session_id)
         if book is None:
-            book = self._books[session_id] = SessionBook(session_id, self._numbers)
+            grave = self._graves.get(session_id, _Grave())
+            book = self._books[session_id] = SessionBook(
+                session_id,
+                self._numbers,
+                generation=grave.generation + 1,
+                last_token=grave.last_token,
+            )
         return book
 
     def books(self) -> tuple[SessionBook, ...]:
         """The books that were begun, whether their sessions were created or not."""
         self.check_open()
         return tuple(self._books.values())
+
+    def generation(self, session_id: str) -> int:
+        """The one that the session is in, or would begin in. Asking begins nothing."""
+        self.check_open()
+        book = self._books.get(session_id)
+        if book is not None:
+            return book.generation
+        return self._graves.get(session_id, _Grave()).generation + 1
+
+    def bury(self, session_id: str) -> SessionBook | None:
+        """Take the book of a session away, if there is one; its id goes on in a new one."""
+        self.check_open()
+        book = self._books.pop(session_id, None)
+        if book is not None:
+            self._graves[session_id] = _Grave(book.generation, book.lane.counter)
+        return book
 
     def exists(self, session_id: str) -> bool:
         """Whether the session was created. Asking creates nothing."""
@@ -46,3 +79,27 @@ class Library:
         """Raise `StoreBackendError` unless the storage is open."""
         if not self.is_open:
             raise StoreBackendError("the memory storage is not open: call open() first")
+
+
+class SessionLibrary:
+    """The library as one incarnation of one session may use it: not at all, once it is deleted."""
+
+    __slots__ = ("_generation", "_library", "_session_id")
+
+    def __init__(self, library: Library, session_id: str) -> None:
+        self._library = library
+        self._session_id = session_id
+        self._generation = library.book(session_id).generation
+
+    def book(self, session_id: str) -> SessionBook:
+        """As `Library.book`. Raises `StoredSessionDeleted` when the session of this view is gone,
+        whichever session is asked for."""
+        if self._library.generation(self._session_id) != self._generation:
+            raise StoredSessionDeleted(session_id=self._session_id)
+        return self._library.book(session_id)
+
+    def now_ms(self) -> int:
+        return self._library.now_ms()
+
+    def token(self) -> str:
+        return self._library.token()

@@ -4,36 +4,47 @@ The rules are those of every other store; only nothing outlives the object. It b
 event loop, and needs no lock because no call awaits between its first and its last step.
 """
 
+import heapq
+
 from ...model.session_meta import SessionMeta
 from ...ports.clock import Clock
 from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource
+from ...ports.session_catalogue import (
+    SessionDeleteReport,
+    SessionPage,
+    SessionPickerInfo,
+    SessionQuery,
+)
 from ...ports.storage import SessionStoreCreateRequest
 from ._attachments import MemoryAttachments
+from ._book import SessionBook
 from ._library import Library
 from ._references import MemoryAttachmentReferences
 from ._store import MemorySessionStore
 
 
 class MemorySessionStores(MemoryAttachmentReferences):
-    """Opens the sessions of one storage; the same id gives the same store."""
+    """Opens the sessions of one storage; the same session gives the same store."""
 
     durability_tier = DurabilityTier.INLINE
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, attachments: MemoryAttachments) -> None:
         super().__init__(library)
+        self._attachments = attachments
         self._stores: dict[str, MemorySessionStore] = {}
 
     async def create_store(self, request: SessionStoreCreateRequest) -> MemorySessionStore:
         book = self._library.book(request.session_id)
         if book.meta is None:
-            book.meta = SessionMeta(
+            meta = SessionMeta(
                 session_id=request.session_id,
                 session_name=request.session_id,
                 created_at=self._library.clock.timestamp_rfc3339(),
                 model=request.policy.model.id,
                 relation=request.relation,
             )
+            book.create(meta, self._library.now_ms())
         return self._store(request.session_id)
 
     async def open_existing_store(
@@ -43,6 +54,32 @@ class MemorySessionStores(MemoryAttachmentReferences):
             return None
         return self._store(request.session_id)
 
+    async def delete_session(self, session_id: str) -> SessionDeleteReport:
+        book = self._library.bury(session_id)
+        self._stores.pop(session_id, None)
+        if book is None:
+            return SessionDeleteReport(session_id=session_id, existed=False)
+        still_named = [other.attachments for other in self._library.books()]
+        dropped = [
+            self._attachments.drop(name)
+            for name in book.attachments.ids()
+            if not any(manifest.names(name) for manifest in still_named)
+        ]
+        return SessionDeleteReport(
+            session_id=session_id,
+            existed=book.exists,
+            removed_node_count=book.node_count,
+            removed_turn_count=len(book.turns),
+            removed_attachment_count=sum(dropped),
+        )
+
+    async def list_sessions(self, query: SessionQuery) -> SessionPage:
+        start = query.start()
+        entries = [_entry(book, book.meta) for book in self._library.books() if book.meta]
+        if start is not None:
+            entries = [entry for entry in entries if query.key_of(entry) < start]
+        return query.page(heapq.nlargest(query.limit + 1, entries, key=query.key_of))
+
     def _store(self, session_id: str) -> MemorySessionStore:
         store = self._stores.get(session_id)
         if store is None:
@@ -50,13 +87,29 @@ class MemorySessionStores(MemoryAttachmentReferences):
         return store
 
 
+def _entry(book: SessionBook, meta: SessionMeta) -> SessionPickerInfo:
+    return SessionPickerInfo(
+        session_id=book.session_id,
+        session_name=meta.session_name,
+        created_at_epoch_ms=book.created_at_ms,
+        updated_at_epoch_ms=book.updated_at_ms,
+        model=meta.model,
+        cwd=meta.cwd,
+        relation=meta.relation,
+        message_count=book.digest.message_count,
+        user_message_count=book.digest.user_message_count,
+        first_user_message=book.digest.first_user_message,
+        last_message=book.digest.last_message,
+    )
+
+
 class MemoryStorage:
     """A storage that lives as long as this object: closing and opening it loses nothing."""
 
     def __init__(self) -> None:
         self._library = Library()
-        self._session_stores = MemorySessionStores(self._library)
         self._attachments = MemoryAttachments(self._library)
+        self._session_stores = MemorySessionStores(self._library, self._attachments)
 
     @property
     def session_stores(self) -> MemorySessionStores:

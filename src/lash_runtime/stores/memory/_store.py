@@ -21,7 +21,7 @@ from ...ports.turn_ledger import (
     TurnRow,
     TurnSettlement,
 )
-from ._library import Library
+from ._library import Library, SessionLibrary
 from ._waiting import MemoryQueuedWork, MemoryTurnInputs
 
 
@@ -29,13 +29,14 @@ class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork):
     """The store of one session.
 
     Leases, turns, inputs and queued work go by the session id that they name; everything else
-    by the session that the store was opened for.
+    by the session that the store was opened for. When that session is deleted, every call raises
+    `StoredSessionDeleted`.
     """
 
     durability_tier = DurabilityTier.INLINE
 
     def __init__(self, library: Library, session_id: str) -> None:
-        self._library = library
+        self._library = SessionLibrary(library, session_id)
         self._session_id = session_id
 
     async def load_session(self, scope: SessionReadScope) -> PersistedSessionRead | None:

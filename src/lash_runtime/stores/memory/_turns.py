@@ -11,21 +11,23 @@ from ...ports.turn_ledger import (
     TurnState,
 )
 
-FIRST_GENERATION = 1
-
 
 class TurnRows:
     """All turns of one session, and which of them are unfinished."""
 
-    __slots__ = ("_rows", "_session_id", "_unfinished")
+    __slots__ = ("_generation", "_rows", "_session_id", "_unfinished")
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, generation: int) -> None:
         self._session_id = session_id
+        self._generation = generation
         self._rows: dict[str, TurnRow] = {}
         self._unfinished: dict[str, TurnRow] = {}
 
     def get(self, turn_id: str) -> TurnRow | None:
         return self._rows.get(turn_id)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def unfinished(self) -> tuple[TurnRow, ...]:
         """In the order in which they were accepted."""
@@ -52,7 +54,7 @@ class TurnRows:
     ) -> TurnRow:
         row = TurnRow(
             session_id=self._session_id,
-            generation=FIRST_GENERATION,
+            generation=self._generation,
             turn_id=acceptance.turn_id,
             seq=len(self._rows) + 1,
             state=TurnState.RUNNING,

@@ -24,14 +24,14 @@ from ...ports.turn_inputs import (
     TurnInputClaim,
 )
 from ._inputs import PendingInputs
-from ._library import Library
+from ._library import SessionLibrary
 from ._work import WorkQueue
 
 
 class MemoryTurnInputs:
     """The `TurnInputStore` of a library."""
 
-    _library: Library
+    _library: SessionLibrary
 
     async def enqueue_pending_turn_input(self, draft: PendingTurnInputDraft) -> PendingTurnInput:
         return self._inputs(draft.session_id).enqueue(
@@ -138,7 +138,7 @@ class MemoryTurnInputs:
 class MemoryQueuedWork:
     """The `QueuedWorkStore` of a library."""
 
-    _library: Library
+    _library: SessionLibrary
 
     async def enqueue_queued_work(self, draft: QueuedWorkBatchDraft) -> QueuedWorkBatch:
         return self._work(draft.session_id).enqueue(

@@ -136,6 +136,11 @@ class Lane:
             self._db.execute(FREE, (self._session_id,))
             self._lease = None
 
+    def clear(self) -> None:
+        """Free the lane, whoever holds it. The counter stays, so its lease is worth nothing."""
+        self._db.execute(FREE, (self._session_id,))
+        self._lease = None
+
     def require(
         self, fence: SessionExecutionLeaseFence | None, now_ms: int
     ) -> SessionExecutionLease:

@@ -62,23 +62,29 @@ DECODED_AT_ONCE: Final = 256
 """Nodes decoded in one call. The event loop gets no time while a call runs."""
 
 
-def append(db: sqlite3.Connection, session_id: str, nodes: Iterable[SessionNodeRecord]) -> None:
+def append(
+    db: sqlite3.Connection, session_id: str, nodes: Iterable[SessionNodeRecord]
+) -> list[SessionNodeRecord]:
     """Add `nodes` in order. One that is there with equal content is left, or revived.
 
-    Raises `StoreBackendError` when it is there with other content.
+    Returns those that were not there, or not alive. Raises `StoreBackendError` when one is there
+    with other content.
     """
+    added: list[SessionNodeRecord] = []
     for node in nodes:
         text = node.model_dump_json()
-        added = db.execute(INSERT, (session_id, node.node_id, node.parent_node_id, text))
-        if added.rowcount == 0:
-            _keep(db, session_id, node.node_id, text)
+        inserted = db.execute(INSERT, (session_id, node.node_id, node.parent_node_id, text))
+        if inserted.rowcount or _revived(db, session_id, node.node_id, text):
+            added.append(node)
+    return added
 
 
 def replace_all(
     db: sqlite3.Connection, session_id: str, nodes: Iterable[SessionNodeRecord]
-) -> None:
+) -> list[SessionNodeRecord]:
+    """Returns what `append` does."""
     delete_all(db, session_id)
-    append(db, session_id, nodes)
+    return append(db, session_id, nodes)
 
 
 def delete_all(db: sqlite3.Connection, session_id: str) -> None:
@@ -111,7 +117,8 @@ def load_path(
     return _decoded(rows)
 
 
-def _keep(db: sqlite3.Connection, session_id: str, node_id: str, text: str) -> None:
+def _revived(db: sqlite3.Connection, session_id: str, node_id: str, text: str) -> bool:
+    """Whether a stored node of that content had been given up and is there again."""
     stored = db.execute(STORED, (session_id, node_id)).fetchone()[0]
     # The text of equal nodes can differ in the order of keys inside opaque payloads.
     if stored != text and json.loads(stored) != json.loads(text):
@@ -119,7 +126,7 @@ def _keep(db: sqlite3.Connection, session_id: str, node_id: str, text: str) -> N
             f"node {node_id!r} of session {session_id!r} exists with other content: "
             "a node never changes once it is stored"
         )
-    db.execute(REVIVE, (session_id, node_id))
+    return db.execute(REVIVE, (session_id, node_id)).rowcount > 0
 
 
 def _decoded(rows: Sequence[tuple[str]]) -> tuple[SessionNodeRecord, ...]:

@@ -12,6 +12,31 @@ from typing import Final
 
 TABLES: Final = (
     """
+    CREATE TABLE sessions (
+        session_id         TEXT PRIMARY KEY NOT NULL,
+        generation         INTEGER NOT NULL,
+        created_at_ms      INTEGER NOT NULL,
+        updated_at_ms      INTEGER NOT NULL,
+        message_count      INTEGER NOT NULL DEFAULT 0,
+        user_message_count INTEGER NOT NULL DEFAULT 0,
+        first_user_message TEXT NOT NULL DEFAULT '',
+        last_message       TEXT NOT NULL DEFAULT '',
+        deleted_at_ms      INTEGER,
+        swept_at_ms        INTEGER
+    )""",
+    """
+    CREATE INDEX sessions_by_last_use
+        ON sessions (updated_at_ms, session_id) WHERE deleted_at_ms IS NULL
+    """,
+    """
+    CREATE INDEX sessions_by_creation
+        ON sessions (created_at_ms, session_id) WHERE deleted_at_ms IS NULL
+    """,
+    """
+    CREATE INDEX sessions_unswept
+        ON sessions (session_id) WHERE deleted_at_ms IS NOT NULL AND swept_at_ms IS NULL
+    """,
+    """
     CREATE TABLE session_meta (
         session_id TEXT PRIMARY KEY NOT NULL,
         meta_json  TEXT NOT NULL
@@ -103,7 +128,7 @@ TABLES: Final = (
         settled_at_ms        INTEGER,
         result_json          TEXT,
         failure_json         TEXT,
-        PRIMARY KEY (session_id, generation, turn_id),
+        PRIMARY KEY (session_id, turn_id),
         UNIQUE (session_id, seq)
     )""",
     """

@@ -8,6 +8,7 @@ Rule 2: nothing is undone by hand. A body that raises is rolled back by whoever 
 import sqlite3
 from typing import assert_never
 
+from ...kernel.session_digest import SessionDigest, digest_of
 from ...ports.commit import (
     GraphAppend,
     GraphCommitDelta,
@@ -38,7 +39,17 @@ from ...ports.turn_ledger import (
     TurnRefused,
     TurnSettlement,
 )
-from . import _checkpoints, _heads, _manifest, _nodes, _stamps, _turn_inputs, _turns, _usage
+from . import (
+    _checkpoints,
+    _heads,
+    _manifest,
+    _nodes,
+    _sessions,
+    _stamps,
+    _turn_inputs,
+    _turns,
+    _usage,
+)
 from ._heads import HeadRow
 from ._leases import Lane
 
@@ -101,7 +112,7 @@ def commit(
             fencing_token=lease.fencing_token,
             now_ms=now_ms,
         )
-    _apply_graph(db, session_id, commit.graph)
+    _apply_graph(db, session_id, commit.graph, now_ms)
     checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames)
     result = RuntimeCommitResult(
         head_revision=revision + 1,
@@ -199,6 +210,7 @@ def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     _manifest.release_all(db, session_id, now_ms)
     _turn_inputs.cancel_waiting(db, session_id)
     _nodes.delete_all(db, session_id)
+    _sessions.replace(db, session_id, SessionDigest(), now_ms)
     _checkpoints.delete_all(db, session_id)
     _usage.delete_all(db, session_id)
     head = _heads.load(db, session_id)
@@ -219,14 +231,19 @@ def _check_claims(db: sqlite3.Connection, commit: RuntimeCommit) -> None:
         _turn_inputs.check_owned(db, commit.session_id, inputs)
 
 
-def _apply_graph(db: sqlite3.Connection, session_id: str, delta: GraphCommitDelta) -> None:
+def _apply_graph(
+    db: sqlite3.Connection, session_id: str, delta: GraphCommitDelta, now_ms: int
+) -> None:
+    """Store the nodes of `delta`, and keep the session's entry in step with them."""
     match delta:
         case GraphUnchanged():
-            pass
+            _sessions.touch(db, session_id, now_ms)
         case GraphAppend(nodes=nodes):
-            _nodes.append(db, session_id, nodes)
+            added = _nodes.append(db, session_id, nodes)
+            _sessions.extend(db, session_id, digest_of(added), now_ms)
         case GraphReplaceFull(nodes=nodes):
-            _nodes.replace_all(db, session_id, nodes)
+            whole = _nodes.replace_all(db, session_id, nodes)
+            _sessions.replace(db, session_id, digest_of(whole), now_ms)
         case _:
             assert_never(delta)
 

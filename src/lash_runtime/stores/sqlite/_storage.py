@@ -1,6 +1,7 @@
 """`SqliteStorage`: every port of a storage over one database file."""
 
 import os
+import sqlite3
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -12,8 +13,9 @@ from ...model.session_meta import SessionMeta
 from ...ports.clock import Clock
 from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource
+from ...ports.session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
 from ...ports.storage import SessionStoreCreateRequest
-from . import _meta
+from . import _catalogue, _deletion, _meta, _sessions
 from ._attachments import SqliteAttachments
 from ._connections import MEMORY, ConnectionSettings, Synchronous
 from ._database import Database
@@ -35,25 +37,46 @@ class SqliteSessionStores(SqliteAttachmentReferences):
 
     async def create_store(self, request: SessionStoreCreateRequest) -> SqliteSessionStore:
         database = self._scope.database
-        exists = partial(_meta.load, session_id=request.session_id)
-        if await database.read(exists) is None:
-            meta = SessionMeta(
-                session_id=request.session_id,
-                session_name=request.session_id,
-                created_at=self._scope.clock.timestamp_rfc3339(),
-                model=request.policy.model.id,
-                relation=request.relation,
-            )
-            await database.write(partial(_meta.seed, meta=meta))
-        return SqliteSessionStore(self._scope, request.session_id)
+        generation = await self._living_generation(request.session_id)
+        while generation is None:
+            generation = await database.write(partial(self._begin, request))
+            if generation is None:
+                await _deletion.sweep(database, self._scope.clock, request.session_id)
+        return SqliteSessionStore(self._scope, request.session_id, generation)
 
     async def open_existing_store(
         self, request: SessionStoreCreateRequest
     ) -> SqliteSessionStore | None:
-        exists = partial(_meta.exists, session_id=request.session_id)
-        if not await self._scope.database.read(exists):
+        generation = await self._living_generation(request.session_id)
+        if generation is None:
             return None
-        return SqliteSessionStore(self._scope, request.session_id)
+        return SqliteSessionStore(self._scope, request.session_id, generation)
+
+    async def delete_session(self, session_id: str) -> SessionDeleteReport:
+        return await _deletion.delete(self._scope.database, self._scope.clock, session_id)
+
+    async def list_sessions(self, query: SessionQuery) -> SessionPage:
+        return await self._scope.database.read(partial(_catalogue.page, query=query))
+
+    async def _living_generation(self, session_id: str) -> int | None:
+        found = await self._scope.database.read(partial(_sessions.load, session_id=session_id))
+        return found.generation if found is not None and found.is_live else None
+
+    def _begin(self, request: SessionStoreCreateRequest, db: sqlite3.Connection) -> int | None:
+        """The generation of the session, which is created if it does not exist; `None` while
+        a deleted one has left something under its id."""
+        clock = self._scope.clock
+        generation = _sessions.begin(db, request.session_id, clock.timestamp_ms())
+        if generation is not None:
+            meta = SessionMeta(
+                session_id=request.session_id,
+                session_name=request.session_id,
+                created_at=clock.timestamp_rfc3339(),
+                model=request.policy.model.id,
+                relation=request.relation,
+            )
+            _meta.seed(db, meta)
+        return generation
 
 
 class SqliteStorage:

@@ -26,6 +26,7 @@ from ...ports.turn_ledger import (
 from . import _heads, _manifest, _meta, _nodes, _session, _turns
 from ._leases import Lane
 from ._scope import StorageScope
+from ._session_database import SessionDatabase
 
 NODE_BYTES = 1024
 """A guess at what a node takes, to keep groups of commits small. Looking would cost more."""
@@ -35,31 +36,33 @@ class SqliteSessionStore:
     """The `TurnPersistence` of one session.
 
     Leases and turns go by the session id that they name; everything else by the session that
-    the store was opened for. Cancellation: a write that has not begun is dropped, one that has
+    the store was opened for. When that session is deleted, every call raises
+    `StoredSessionDeleted`. Cancellation: a write that has not begun is dropped, one that has
     is carried through.
     """
 
-    __slots__ = ("_scope", "_session_id")
+    __slots__ = ("_database", "_scope", "_session_id")
 
-    def __init__(self, scope: StorageScope, session_id: str) -> None:
+    def __init__(self, scope: StorageScope, session_id: str, generation: int) -> None:
         self._scope = scope
         self._session_id = session_id
+        self._database = SessionDatabase(scope, session_id, generation)
 
     @property
     def durability_tier(self) -> DurabilityTier:
         return self._scope.durability_tier
 
     async def load_session(self, scope: SessionReadScope) -> PersistedSessionRead | None:
-        return await self._scope.database.read(
+        return await self._database.read(
             partial(_session.read, session_id=self._session_id, scope=scope)
         )
 
     async def load_head_stamp(self) -> HeadStamp | None:
-        row = await self._scope.database.read(partial(_heads.load_row, session_id=self._session_id))
+        row = await self._database.read(partial(_heads.load_row, session_id=self._session_id))
         return None if row is None else row.stamp()
 
     async def load_node(self, node_id: str) -> SessionNodeRecord | None:
-        return await self._scope.database.read(
+        return await self._database.read(
             partial(_nodes.load, session_id=self._session_id, node_id=node_id)
         )
 
@@ -69,15 +72,13 @@ class SqliteSessionStore:
 
         graph = commit.graph
         nodes = 1 if isinstance(graph, GraphUnchanged) else 1 + len(graph.nodes)
-        return await self._scope.database.write(body, nodes * NODE_BYTES)
+        return await self._database.write(body, nodes * NODE_BYTES)
 
     async def save_session_meta(self, meta: SessionMeta) -> None:
-        await self._scope.database.write(
-            partial(_meta.save, session_id=self._session_id, meta=meta)
-        )
+        await self._database.write(partial(_meta.save, session_id=self._session_id, meta=meta))
 
     async def load_session_meta(self) -> SessionMeta | None:
-        return await self._scope.database.read(partial(_meta.load, session_id=self._session_id))
+        return await self._database.read(partial(_meta.load, session_id=self._session_id))
 
     async def try_claim_session_execution_lease(
         self, session_id: str, owner: LeaseOwnerIdentity, lease_ttl_ms: int
@@ -89,7 +90,7 @@ class SqliteSessionStore:
                 owner, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms, token=token
             )
 
-        return await self._scope.database.write(body)
+        return await self._database.write(body)
 
     async def reclaim_session_execution_lease(
         self,
@@ -105,7 +106,7 @@ class SqliteSessionStore:
                 owner, observed_holder, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms, token=token
             )
 
-        return await self._scope.database.write(body)
+        return await self._database.write(body)
 
     async def renew_session_execution_lease(
         self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
@@ -115,7 +116,7 @@ class SqliteSessionStore:
                 fence, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms
             )
 
-        return await self._scope.database.write(body)
+        return await self._database.write(body)
 
     async def release_session_execution_lease(
         self, completion: SessionExecutionLeaseCompletion
@@ -123,7 +124,7 @@ class SqliteSessionStore:
         def body(db: sqlite3.Connection) -> None:
             Lane(db, completion.session_id).release(completion)
 
-        await self._scope.database.write(body)
+        await self._database.write(body)
 
     async def accept_turn(self, acceptance: TurnAcceptance) -> TurnAcceptanceOutcome:
         token = self._scope.ids.hex()
@@ -131,15 +132,15 @@ class SqliteSessionStore:
         def body(db: sqlite3.Connection) -> TurnAcceptanceOutcome:
             return _session.accept(db, acceptance, now_ms=self._now_ms(), token=token)
 
-        return await self._scope.database.write(body)
+        return await self._database.write(body)
 
     async def load_turn(self, session_id: str, turn_id: str) -> TurnRow | None:
-        return await self._scope.database.read(
+        return await self._database.read(
             partial(_turns.load, session_id=session_id, turn_id=turn_id)
         )
 
     async def list_unfinished_turns(self, session_id: str) -> Sequence[TurnRow]:
-        return await self._scope.database.read(partial(_turns.unfinished, session_id=session_id))
+        return await self._database.read(partial(_turns.unfinished, session_id=session_id))
 
     async def settle_turn(
         self, fence: SessionExecutionLeaseFence, settlement: TurnSettlement, *, release: bool
@@ -147,19 +148,19 @@ class SqliteSessionStore:
         def body(db: sqlite3.Connection) -> None:
             _session.settle(db, fence, settlement, now_ms=self._now_ms(), release=release)
 
-        await self._scope.database.write(body)
+        await self._database.write(body)
 
     async def record_intent(self, intent: AttachmentIntent) -> None:
-        await self._scope.database.write(partial(_manifest.intend, intent=intent))
+        await self._database.write(partial(_manifest.intend, intent=intent))
 
     async def commit_refs(self, session_id: str, attachment_ids: Sequence[str]) -> None:
         def body(db: sqlite3.Connection) -> None:
             _manifest.commit(db, session_id, attachment_ids, self._now_ms())
 
-        await self._scope.database.write(body)
+        await self._database.write(body)
 
     async def list_uncommitted(self, older_than_epoch_ms: int) -> Sequence[AttachmentManifestEntry]:
-        return await self._scope.database.read(
+        return await self._database.read(
             partial(
                 _manifest.uncommitted,
                 session_id=self._session_id,
@@ -168,7 +169,7 @@ class SqliteSessionStore:
         )
 
     async def forget(self, attachment_id: str) -> None:
-        await self._scope.database.write(
+        await self._database.write(
             partial(_manifest.forget, session_id=self._session_id, attachment_id=attachment_id)
         )
 

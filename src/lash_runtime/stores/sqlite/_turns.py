@@ -1,4 +1,7 @@
-"""The rows of each session's turns. A row that is settled has lost its input and never moves."""
+"""The rows of each session's turns. A row that is settled has lost its input and never moves.
+
+All rows of a session are of one generation: those of an earlier one went with it.
+"""
 
 import json
 import sqlite3
@@ -19,9 +22,8 @@ from ...ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
+from . import _sessions
 from ._records import decode
-
-FIRST_GENERATION: Final = 1
 
 _COLUMNS: Final = """
            generation, turn_id, seq, state, content_hash, turn_index, base_revision,
@@ -31,7 +33,7 @@ _COLUMNS: Final = """
 LOAD: Final = f"""
     SELECT {_COLUMNS}
       FROM turns
-     WHERE session_id = ? AND generation = ? AND turn_id = ?
+     WHERE session_id = ? AND turn_id = ?
 """  # noqa: S608 - made of constants
 LOAD_UNFINISHED: Final = f"""
     SELECT {_COLUMNS}
@@ -50,17 +52,17 @@ INSERT: Final = """
 LOAD_LIFE: Final = """
     SELECT state, fencing_token
       FROM turns
-     WHERE session_id = ? AND generation = ? AND turn_id = ?
+     WHERE session_id = ? AND turn_id = ?
 """
 SETTLE: Final = """
     UPDATE turns
        SET state = ?, input_json = NULL, settled_at_ms = ?, result_json = ?, failure_json = ?
-     WHERE session_id = ? AND generation = ? AND turn_id = ?
+     WHERE session_id = ? AND turn_id = ?
 """
 
 
 def load(db: sqlite3.Connection, session_id: str, turn_id: str) -> TurnRow | None:
-    row = db.execute(LOAD, (session_id, FIRST_GENERATION, turn_id)).fetchone()
+    row = db.execute(LOAD, (session_id, turn_id)).fetchone()
     return None if row is None else _row(session_id, row)
 
 
@@ -90,7 +92,7 @@ def start(
     last: int = db.execute(LAST_SEQ, (acceptance.session_id,)).fetchone()[0]
     row = TurnRow(
         session_id=acceptance.session_id,
-        generation=FIRST_GENERATION,
+        generation=_sessions.generation_of(db, acceptance.session_id),
         turn_id=acceptance.turn_id,
         seq=last + 1,
         state=TurnState.RUNNING,
@@ -127,7 +129,7 @@ def start(
 
 
 def is_settled(db: sqlite3.Connection, session_id: str, turn_id: str) -> bool:
-    row = db.execute(LOAD_LIFE, (session_id, FIRST_GENERATION, turn_id)).fetchone()
+    row = db.execute(LOAD_LIFE, (session_id, turn_id)).fetchone()
     return row is not None and TurnState(row[0]).is_settled
 
 
@@ -141,7 +143,7 @@ def settle(
 ) -> None:
     """Raises `StoreBackendError` where the row does not exist or may not move so."""
     turn_id = settlement.turn_id
-    row = db.execute(LOAD_LIFE, (session_id, FIRST_GENERATION, turn_id)).fetchone()
+    row = db.execute(LOAD_LIFE, (session_id, turn_id)).fetchone()
     if row is None:
         raise StoreBackendError(f"session {session_id!r} has no turn {turn_id!r} to settle")
     state, started_under = row
@@ -162,7 +164,6 @@ def settle(
             _json(settlement.result),
             _json(settlement.failure),
             session_id,
-            FIRST_GENERATION,
             turn_id,
         ),
     )
@@ -171,7 +172,7 @@ def settle(
 def discard_unfinished(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     for row in unfinished(db, session_id):
         state = discarded(row.state).value
-        db.execute(SETTLE, (state, now_ms, None, None, session_id, row.generation, row.turn_id))
+        db.execute(SETTLE, (state, now_ms, None, None, session_id, row.turn_id))
 
 
 def started(rows: tuple[TurnRow, ...]) -> tuple[TurnRow, ...]:

@@ -20,9 +20,11 @@ _SUITES = (
     "attachments",
     "checkpoints",
     "commits",
+    "deletion",
     "durable",
     "graphs",
     "leases",
+    "listing",
     "replay",
     "replay_readers",
     "sessions",
@@ -37,9 +39,11 @@ from .acceptance import AcceptanceConformance  # noqa: E402
 from .attachments import AttachmentConformance, ManifestConformance  # noqa: E402
 from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
+from .deletion import DeletionConformance  # noqa: E402
 from .durable import DurableStorageConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
+from .listing import ListingConformance  # noqa: E402
 from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
@@ -51,9 +55,11 @@ __all__ = [
     "CheckpointConformance",
     "CommitConformance",
     "CommitOrderConformance",
+    "DeletionConformance",
     "DurableStorageConformance",
     "GraphConformance",
     "LeaseConformance",
+    "ListingConformance",
     "LiveReplayConformance",
     "ManifestConformance",
     "ReclaimConformance",
@@ -78,6 +84,8 @@ class StorageConformance(
     SettlementConformance,
     AttachmentConformance,
     ManifestConformance,
+    DeletionConformance,
+    ListingConformance,
 ):
     """All cases that hold for any storage."""
 

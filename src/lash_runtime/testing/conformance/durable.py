@@ -7,8 +7,9 @@ import anyio
 import pytest
 
 from ...ports.leases import LeaseAcquired, LeaseOwnerIdentity, SessionExecutionLease
+from ...ports.session_catalogue import SessionQuery
 from ...ports.storage import Storage
-from ...ports.store_errors import HeadRevisionConflict
+from ...ports.store_errors import HeadRevisionConflict, StoredSessionDeleted
 from ...ports.turn_ledger import LaneUnfinished, TurnKnown, TurnRefused
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
@@ -33,6 +34,7 @@ from ._samples import (
 )
 from .attachments import PNG
 from .checkpoints import FULL
+from .deletion import a_full_session, every_call
 from .leases import assert_busy
 
 OpenStorage = Callable[[], Awaitable[Storage]]
@@ -59,6 +61,33 @@ class DurableStorageConformance(StorageCase):
                 return storage
 
             yield open_one
+
+    async def test_what_was_deleted_stays_so(self, open_storage: OpenStorage) -> None:
+        """After opening again the id is free, and its counters go on from where they were."""
+        storage = await open_storage()
+        lease = await a_full_session(storage)
+        await storage.session_stores.delete_session("s")
+        await storage.aclose()
+        storage = await open_storage()
+        assert (await storage.session_stores.list_sessions(SessionQuery())).sessions == ()
+        again = await a_full_session(storage)
+        row = await (await a_store(storage)).load_turn("s", "t2")
+        assert row is not None
+        assert row.generation == 2
+        assert again.fencing_token > lease.fencing_token
+
+    async def test_a_deletion_is_felt_through_every_handle(self, open_storage: OpenStorage) -> None:
+        """The other storage may be that of another process: it is refused by its next call."""
+        here, there = await open_storage(), await open_storage()
+        lease = await a_full_session(here)
+        store = await a_store(here)
+        await there.session_stores.delete_session("s")
+        await a_full_session(there)
+        for call in every_call(store, lease).values():
+            await raised_by(call(), StoredSessionDeleted)
+        row = await (await a_store(here)).load_turn("s", "t2")
+        assert row is not None
+        assert row.generation == 2
 
     async def test_everything_is_there_after_opening_again(self, open_storage: OpenStorage) -> None:
         """History, checkpoint, usage, rows, metadata and manifest, exactly as they were."""
