@@ -2,6 +2,7 @@
 
 from .core import LashCore, LashCoreBuilder
 from .errors import (
+    AttachmentFailure,
     CoreClosed,
     DurableStorePeerRequired,
     EmbedError,
@@ -39,6 +40,8 @@ from .model.activity import (
     TurnEvent,
     UsageReported,
 )
+from .model.attachments import AttachmentRef
+from .model.images import Image
 from .model.messages import Message, MessageRole, Part, PartKind
 from .model.outcome import (
     AgentFrameSwitch,
@@ -55,9 +58,11 @@ from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTem
 from .model.tool_results import ToolCallOutput, ToolCallRecord, ToolFailure, ToolFailureClass
 from .model.turn_input import ImageBlob, ImageRefItem, TextItem, TurnInput
 from .model.usage import SessionUsageReport, TokenUsage
+from .ports.attachments import StoredAttachment
 from .ports.cancel import CancelToken
 from .ports.leases import LeaseTimings
 from .ports.tools import ToolContext
+from .runtime.attachment_sweep import AttachmentSweepReport
 from .runtime.turn.result import TurnOutput, TurnResult
 from .runtime.turn.sinks import CollectingSink, TurnActivityFanout, TurnActivitySink
 from .session import LashSession, ParkedSession, SessionBuilder
@@ -68,6 +73,9 @@ __all__ = [
     "AgentFrameSwitch",
     "AssistantOutput",
     "AssistantProseDelta",
+    "AttachmentFailure",
+    "AttachmentRef",
+    "AttachmentSweepReport",
     "CancelToken",
     "CollectingSink",
     "CoreClosed",
@@ -77,6 +85,7 @@ __all__ = [
     "FinalValue",
     "Finished",
     "FunctionTool",
+    "Image",
     "ImageBlob",
     "ImageRefItem",
     "InvalidConfiguration",
@@ -122,6 +131,7 @@ __all__ = [
     "Stopped",
     "StoreFailure",
     "StoreSessionMismatch",
+    "StoredAttachment",
     "TextItem",
     "TokenUsage",
     "ToolCallCompleted",

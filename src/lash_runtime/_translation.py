@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .errors import (
+    AttachmentFailure,
     CoreClosed,
     EmbedError,
     RuntimeFailure,
@@ -12,6 +13,7 @@ from .errors import (
     SessionStillInUse,
     StoreFailure,
 )
+from .ports.attachments import AttachmentStoreError
 from .ports.store_errors import StoreError
 from .runtime.faults import RuntimeFault, SessionHasNoStore, SessionInUse, SessionIsClosed
 
@@ -25,6 +27,8 @@ def translated() -> Iterator[None]:
         raise error_of_fault(fault) from fault
     except StoreError as error:
         raise StoreFailure(error.code, str(error)) from error
+    except AttachmentStoreError as error:
+        raise AttachmentFailure(f"attachment_{error.code}", str(error)) from error
 
 
 def error_of_fault(fault: RuntimeFault) -> EmbedError:

@@ -16,6 +16,7 @@ from weakref import WeakSet
 import anyio
 
 from ._translation import translated
+from .attachment_access import CoreAttachmentAccess
 from .errors import CoreClosed, InvalidConfiguration, InvalidSessionId
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
@@ -123,6 +124,11 @@ class LashCore:
         """Open the storage; entering the core and opening a session do it as needed."""
         with translated():
             await self._started()
+
+    @property
+    def attachments(self) -> CoreAttachmentAccess:
+        """Reads images that sessions refer to, without opening one, and sweeps the others."""
+        return CoreAttachmentAccess(self._started)
 
     async def aclose(self) -> None:
         """Stop what runs, wait for it, and close the storage. Idempotent; every caller returns
@@ -280,6 +286,7 @@ def _environment(wiring: CoreWiring) -> RuntimeEnvironment:
         effect_host=wiring.effect_host,
         attachments=wiring.attachments,
         max_attachment_bytes=wiring.max_attachment_bytes,
+        session_stores=wiring.session_stores,
         protocol=wiring.protocol,
         catalog=wiring.catalog,
         core_prompt=wiring.core_prompt,

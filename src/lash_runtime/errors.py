@@ -12,6 +12,7 @@
     │   └── SessionStillInUse
     ├── CoreClosed            the core was closed
     ├── StoreFailure          the storage failed; `code` is the store's own
+    ├── AttachmentFailure     an image could not be stored or read; see its `code`
     └── RuntimeFailure        a turn could not run or be committed; see its `code`
 
 Match on the class or on `code`, which never changes; never on the text. `is_retryable` says
@@ -24,6 +25,9 @@ from typing import ClassVar
 RETRYABLE_CODES = frozenset({"session_execution_busy", "session_execution_lease_lost", "contended"})
 TERMINAL_CODES = frozenset(
     {
+        "attachment_invalid",
+        "attachment_not_found",
+        "attachment_sweep_unsupported",
         "execution_scope_turn_id_mismatch",
         "invalid_turn_id",
         "missing_execution_scope_id",
@@ -212,6 +216,20 @@ class CoreClosed(EmbedError):
 
 class StoreFailure(EmbedError):
     """The storage could not do what was asked. `code` is the store error's own."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class AttachmentFailure(EmbedError):
+    """An image could not be stored or read.
+
+    `attachment_invalid`: the bytes cannot be carried. `attachment_not_found`: they are not
+    stored. `attachment_sweep_unsupported`: the store or the sessions' storage cannot be swept.
+    Any other code, such as `attachment_io` or `attachment_backend`, is what went wrong in the
+    store.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

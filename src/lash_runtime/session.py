@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from ._translation import translated
+from .attachment_access import SessionAttachmentAccess
 from .errors import InvalidConfiguration, SessionClosed, StoreSessionMismatch
 from .kernel.read_view import SessionReadView
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
@@ -21,6 +22,7 @@ from .ports.turn_persistence import TurnPersistence
 from .providers.handle import as_handle
 from .runtime.lash_runtime import SessionBinding
 from .runtime.open_session import OpenSession
+from .runtime.session_attachments import SessionAttachments
 from .runtime.state import RuntimeSessionState, state_of_view
 from .turn import TurnBuilder
 
@@ -56,6 +58,14 @@ class LashSession:
             kind = type(said).__name__
             raise InvalidConfiguration(f"a turn says a str or a TurnInput, not a {kind}")
         return TurnBuilder(self._live(), said)
+
+    @property
+    def attachments(self) -> SessionAttachmentAccess:
+        """Stores images for turns to show, and reads those of the transcript."""
+        return SessionAttachmentAccess(self._attachments)
+
+    def _attachments(self) -> SessionAttachments:
+        return self._live().runtime.attachments()
 
     def cancel_running_turns(self) -> int:
         """Cancel every turn started through this handle or its clones, those in line included.

@@ -15,6 +15,7 @@ import lash_runtime
 
 DOORS = (
     "lash_runtime",
+    "lash_runtime.attachments",
     "lash_runtime.observe",
     "lash_runtime.providers",
     "lash_runtime.providers.openai",

@@ -6,6 +6,7 @@ from ..ports.attachments import AttachmentStore
 from ..ports.clock import Clock
 from ..ports.effects import EffectHost
 from ..ports.ids import IdSource
+from ..ports.storage import SessionStoreFactory
 from ..protocols.standard import StandardProtocol
 from ..tools.catalog import ToolCatalog
 from .lanes import SessionLanes
@@ -23,6 +24,7 @@ class RuntimeEnvironment:
     effect_host: EffectHost
     attachments: AttachmentStore
     max_attachment_bytes: int
+    session_stores: SessionStoreFactory | None
     protocol: StandardProtocol
     catalog: ToolCatalog
     core_prompt: PromptLayer
