@@ -40,9 +40,11 @@ def _made(cls: type, *, kw_only: bool, eq: bool) -> type:
         raise TypeError(f"{cls.__qualname__}: a dataclass as a base is not supported")
     doc = cls.__doc__
     written = {name for name, value in vars(cls).items() if value is not None}
+    # Where there is none, the standard decorator takes its time to write one, about an `__init__`
+    # that is yet to come.
+    cls.__doc__ = doc or "none"
     bare = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)
     made: Any = bare(cls)
-    # Where there is none, the standard decorator writes one about an `__init__` yet to come.
     made.__doc__ = doc
     # The standard decorator looks here when it makes a subclass of ours.
     made.__dataclass_params__.frozen = True
