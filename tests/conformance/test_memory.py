@@ -6,10 +6,10 @@ import pytest
 
 from lash_runtime.ports.storage import Storage
 from lash_runtime.stores.memory import MemoryStorage
-from lash_runtime.testing.conformance import StorageConformance
+from lash_runtime.testing.conformance import StorageConformance, WaitingConformance
 
 
-class TestMemoryStorage(StorageConformance):
+class TestMemoryStorage(StorageConformance, WaitingConformance):
     @pytest.fixture
     def storage_factory(self) -> Callable[[], Storage]:
         return MemoryStorage

@@ -25,10 +25,18 @@ _SUITES = (
     "graphs",
     "leases",
     "listing",
+    "queue",
+    "queue_claims",
+    "queue_selection",
     "replay",
     "replay_readers",
     "sessions",
     "settlement",
+    "turn_input_cancels",
+    "turn_input_claims",
+    "turn_input_deferral",
+    "turn_input_selection",
+    "turn_inputs",
 )
 
 # Asserts outside a test module are only explained by pytest if it is told before they are loaded.
@@ -44,10 +52,18 @@ from .durable import DurableStorageConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
+from .queue import QueueConformance  # noqa: E402
+from .queue_claims import QueueClaimConformance  # noqa: E402
+from .queue_selection import QueueSelectionConformance  # noqa: E402
 from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .settlement import SettlementConformance  # noqa: E402
+from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
+from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
+from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
+from .turn_input_selection import TurnInputSelectionConformance  # noqa: E402
+from .turn_inputs import TurnInputConformance  # noqa: E402
 
 __all__ = [
     "AcceptanceConformance",
@@ -62,6 +78,9 @@ __all__ = [
     "ListingConformance",
     "LiveReplayConformance",
     "ManifestConformance",
+    "QueueClaimConformance",
+    "QueueConformance",
+    "QueueSelectionConformance",
     "ReclaimConformance",
     "ReplayConformance",
     "ReplayReadersConformance",
@@ -69,6 +88,12 @@ __all__ = [
     "SessionConformance",
     "SettlementConformance",
     "StorageConformance",
+    "TurnInputCancelConformance",
+    "TurnInputClaimConformance",
+    "TurnInputConformance",
+    "TurnInputDeferralConformance",
+    "TurnInputSelectionConformance",
+    "WaitingConformance",
 ]
 
 
@@ -88,6 +113,19 @@ class StorageConformance(
     ListingConformance,
 ):
     """All cases that hold for any storage."""
+
+
+class WaitingConformance(
+    QueueConformance,
+    QueueSelectionConformance,
+    QueueClaimConformance,
+    TurnInputConformance,
+    TurnInputCancelConformance,
+    TurnInputSelectionConformance,
+    TurnInputClaimConformance,
+    TurnInputDeferralConformance,
+):
+    """All cases of a storage that keeps queued work and pending inputs."""
 
 
 class LiveReplayConformance(ReplayConformance, ReplayReadersConformance):
