@@ -4,11 +4,11 @@ What a user said is told from what tools answered, which the transcript has unde
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Self
 
 from ..model.messages import Message, MessageRole, Part, PartKind
 from ..model.nodes import SessionNodeRecord
+from ..model.records import dataclass
 
 EXCERPT_CHARS: Final = 200
 """How much of a message a digest keeps."""

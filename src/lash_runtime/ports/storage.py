@@ -16,8 +16,8 @@ from .turn_persistence import TurnPersistence
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStoreCreateRequest:
     session_id: str
-    policy: SessionPolicy = SessionPolicy()
-    relation: SessionRelation = RootRelation()
+    policy: SessionPolicy = SessionPolicy.defaults()
+    relation: SessionRelation = RootRelation.defaults()
 
 
 class SessionStoreFactory(Protocol):

@@ -10,10 +10,11 @@ the turn again from its record.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from ...model.causes import CausalRef, ToolCallRef, TurnRef
+from ...model.records import dataclass
 from ...model.tool_results import CompletedToolCall, PendingToolCall, ToolFailure
 from ...model.tool_values import model_return
 from ...ports.cancel import CancelToken

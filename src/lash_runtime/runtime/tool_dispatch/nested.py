@@ -1,10 +1,10 @@
 """Tools called by a tool: the same kind of batch, one level down."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import anyio
 
+from ...model.records import dataclass
 from ...model.tool_results import CompletedToolCall, PendingToolCall
 
 

@@ -1,7 +1,6 @@
 """The books of all sessions of one storage, with the clock and the ids they are kept by."""
 
-from dataclasses import dataclass
-
+from ...model.records import dataclass
 from ...ports.clock import Clock, SystemClock
 from ...ports.ids import IdSource, SystemIds
 from ...ports.store_errors import StoreBackendError, StoredSessionDeleted

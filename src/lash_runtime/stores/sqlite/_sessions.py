@@ -7,10 +7,10 @@ Rule 2: a generation begins only when nothing is left of the one before.
 """
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Final
 
 from ...kernel.session_digest import SessionDigest
+from ...model.records import dataclass
 from ...ports.store_errors import StoredSessionDeleted
 
 FIRST_GENERATION: Final = 1
