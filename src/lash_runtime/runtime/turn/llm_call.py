@@ -152,7 +152,8 @@ class _StreamingCall:
             async with anyio.create_task_group() as call:
                 call.start_soon(self._ask_provider)
                 pumped = await capture(self._pump)
-                call.cancel_scope.cancel()
+                if self._verdict is None:
+                    call.cancel_scope.cancel()
         finally:
             withdraw()
         match pumped:
