@@ -86,24 +86,29 @@ def decode_tool_value(encoded: object) -> Any:
             return encoded
 
 
-def check_tool_value(encoded: object) -> None:
-    """Raise `ToolValueError` unless `encoded` is well-formed and can be stored."""
+def check_tool_value(encoded: object) -> tuple[AttachmentRef, ...]:
+    """The attachments in `encoded`, in reading order.
+
+    Raises `ToolValueError` unless it is well-formed and can be stored.
+    """
     try:
-        if TAG in compact_json(encoded):
-            decode_tool_value(encoded)
+        return _attachments(encoded)
     except (ValueError, TypeError, RecursionError) as error:
         raise ToolValueError(str(error)) from error
 
 
 def attachments_of(output: ToolCallOutput) -> tuple[AttachmentRef, ...]:
-    """The attachments of an output in reading order: of its value, or of a failure's `raw`."""
+    """The attachments of an output: of its value, or of a failure's `raw`.
+
+    Raises `ToolValueError` unless that is well-formed and can be stored.
+    """
     match output.outcome:
         case ToolSuccess(payload=payload):
-            return tuple(_attachments(payload))
+            return check_tool_value(payload)
         case ToolFailed(payload=stopped):
-            return tuple(_attachments(stopped.raw))
+            return check_tool_value(stopped.raw)
         case ToolCancelled(payload=cancelled):
-            return tuple(_attachments(cancelled.raw))
+            return check_tool_value(cancelled.raw)
 
 
 def model_return(call_id: str, name: str, output: ToolCallOutput) -> ModelToolReturn:
@@ -111,9 +116,10 @@ def model_return(call_id: str, name: str, output: ToolCallOutput) -> ModelToolRe
     attachments cut out in place, failures and cancellations as their message."""
     match output.outcome:
         case ToolSuccess(payload=str() as text):
-            parts = _merged([text])
+            parts = _in_one_piece(text)
         case ToolSuccess(payload=payload):
-            parts = _merged(_pieces(payload))
+            text = compact_json(payload)
+            parts = _in_one_piece(text) if TAG not in text else _merged(_pieces(payload))
         case ToolFailed(payload=failure):
             parts = _stopped("[Tool execution failed]", failure.message, failure.raw)
         case ToolCancelled(payload=cancelled):
@@ -123,8 +129,11 @@ def model_return(call_id: str, name: str, output: ToolCallOutput) -> ModelToolRe
     return ModelToolReturn(call_id=call_id, tool_name=name, parts=parts)
 
 
+_COMPACT: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
 def compact_json(value: object) -> str:
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    text = _COMPACT.encode(value)
     text.encode()  # a lone surrogate passes json, and would fail in the store
     return text
 
@@ -164,17 +173,15 @@ def _attachment(ref: object) -> AttachmentRef:
         raise ToolValueError("malformed tool value: the attachment is no reference") from error
 
 
-def _attachments(encoded: object) -> Iterator[AttachmentRef]:
-    return (piece for piece in _pieces(encoded) if isinstance(piece, AttachmentRef))
+def _attachments(encoded: object) -> tuple[AttachmentRef, ...]:
+    if TAG not in compact_json(encoded):
+        return ()
+    return tuple(piece for piece in _pieces(encoded) if isinstance(piece, AttachmentRef))
 
 
 def _pieces(encoded: object) -> Iterator[str | AttachmentRef]:
     """JSON text in pieces, with the attachments between them."""
-    text = compact_json(encoded)
-    if TAG not in text:
-        yield text
-        return
-    yield from _split(decode_tool_value(encoded))
+    return _split(decode_tool_value(encoded))
 
 
 def _split(value: object) -> Iterator[str | AttachmentRef]:
@@ -199,7 +206,11 @@ def _split(value: object) -> Iterator[str | AttachmentRef]:
             yield compact_json(value)
 
 
-def _merged(pieces: Iterator[str | AttachmentRef] | list[str]) -> tuple[ModelReturnPart, ...]:
+def _in_one_piece(text: str) -> tuple[ModelReturnPart, ...]:
+    return (ReturnText(text=text),) if text else ()
+
+
+def _merged(pieces: Iterator[str | AttachmentRef]) -> tuple[ModelReturnPart, ...]:
     parts: list[ModelReturnPart] = []
     texts: list[str] = []
     for piece in pieces:

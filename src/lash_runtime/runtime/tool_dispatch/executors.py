@@ -18,9 +18,8 @@ from ...model.tool_results import (
     ToolFailure,
     ToolFailureClass,
     ToolFailureSource,
-    ToolSuccess,
 )
-from ...model.tool_values import ToolValueError, attachments_of, check_tool_value
+from ...model.tool_values import ToolValueError, attachments_of
 from ...model.tools import ToolManifest
 from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
@@ -130,9 +129,13 @@ class ToolAttemptExecutor:
 
     async def _call(self, call: PreparedToolCall) -> ToolCallOutput:
         value = await self._tool.provider.execute(call, self._context)
-        output = _checked(await adapt_result(value, self._attachments))
+        output = await adapt_result(value, self._attachments)
+        try:
+            refs = attachments_of(output)
+        except ToolValueError as error:
+            return unserialisable(error)
         if self._attachments is not None:
-            await self._attachments.adopt(attachments_of(output))
+            await self._attachments.adopt(refs)
         return output
 
     async def _expire(self, timeout_ms: int) -> None:
@@ -177,16 +180,6 @@ def mismatch(envelope: RuntimeEffectEnvelope, what: str) -> EffectControllerErro
         "runtime_effect_local_executor_mismatch",
         f"{envelope.command.type.value} cannot be run as {what}",
     )
-
-
-def _checked(output: ToolCallOutput) -> ToolCallOutput:
-    """What the provider returned, once it is certain that it can be stored."""
-    if isinstance(output.outcome, ToolSuccess):
-        try:
-            check_tool_value(output.outcome.payload)
-        except ToolValueError as error:
-            return unserialisable(error)
-    return output
 
 
 def _timed_out(manifest: ToolManifest) -> ToolFailure:
