@@ -42,7 +42,8 @@ class TurnInputStore(Protocol):
         Raises `PendingTurnInputSourceKeyConflict` when the key names other content, compared
         with what was submitted and not with what deferral made of it. The key is bound until
         vacuum removes the input. Raises `StoreBackendError` when the session has another input
-        of the same `input_id`. Without one, the id is opaque. Needs no lease.
+        of the same `input_id`. Without one, the id is opaque. The session keeps the attachments
+        that the input names. Needs no lease.
         """
         ...
 

@@ -34,11 +34,14 @@ class MemoryTurnInputs:
     _library: SessionLibrary
 
     async def enqueue_pending_turn_input(self, draft: PendingTurnInputDraft) -> PendingTurnInput:
-        return self._inputs(draft.session_id).enqueue(
+        book, now_ms = self._library.book(draft.session_id), self._library.now_ms()
+        stored = book.inputs.enqueue(
             draft,
             input_id=f"ti:{self._library.token()}" if draft.input_id is None else draft.input_id,
-            now_ms=self._library.now_ms(),
+            now_ms=now_ms,
         )
+        book.attachments.commit((ref.id for ref in draft.input.attachments()), now_ms)
+        return stored
 
     async def list_pending_turn_inputs(self, session_id: str) -> Sequence[PendingTurnInput]:
         return self._inputs(session_id).pending(self._library.now_ms())

@@ -32,6 +32,7 @@ TABLES: Final = (
     "usage_totals",
     "turn_stamps",
     "pending_turn_inputs",
+    "queued_work_batches",
     _TURNS,
     _NODES,
 )

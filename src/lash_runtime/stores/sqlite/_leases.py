@@ -141,6 +141,11 @@ class Lane:
         self._db.execute(FREE, (self._session_id,))
         self._lease = None
 
+    def live_generation(self, now_ms: int) -> int | None:
+        """The counter of the live lease; `None` while the lane is open."""
+        held = self._lease
+        return None if held is None or held.lapsed(now_ms) else held.fencing_token
+
     def require(
         self, fence: SessionExecutionLeaseFence | None, now_ms: int
     ) -> SessionExecutionLease:

@@ -1,6 +1,7 @@
 """Stored JSON, back as values. What cannot be read is an error, never silently left out."""
 
 import json
+from enum import Enum
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -9,6 +10,7 @@ from ...ports.store_errors import RecordSchemaVersionError, StoreBackendError
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 
 def decode(record: type[M], text: str | bytes, *, kind: str) -> M:
@@ -25,6 +27,14 @@ def decode_as(adapter: TypeAdapter[T], text: str | bytes, *, kind: str) -> T:
         return adapter.validate_json(text)
     except ValidationError as error:
         raise undecodable(kind, error) from error
+
+
+def decode_member(members: type[E], text: str, *, kind: str) -> E:
+    """The same for one of a closed set of words."""
+    try:
+        return members(text)
+    except ValueError as error:
+        raise StoreBackendError(f"a stored {kind} cannot be read: {text!r} is none") from error
 
 
 def decode_versioned(record: type[M], text: str, *, kind: str, version: int) -> M:

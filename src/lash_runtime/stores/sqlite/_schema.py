@@ -147,13 +147,11 @@ TABLES: Final = (
         input_json                 TEXT NOT NULL,
         enqueued_at_ms             INTEGER NOT NULL,
         claim_id                   TEXT,
-        claim_owner_id             TEXT,
-        claim_owner_incarnation_id TEXT,
-        claim_owner_liveness_json  TEXT,
         claim_token                TEXT,
+        claim_generation           INTEGER,
+        claim_owner_json           TEXT,
+        claim_expires_at_ms        INTEGER,
         claim_fencing_token        INTEGER NOT NULL DEFAULT 0,
-        claim_claimed_at_ms        INTEGER NOT NULL DEFAULT 0,
-        claim_expires_at_ms        INTEGER NOT NULL DEFAULT 0,
         UNIQUE (session_id, input_id),
         UNIQUE (session_id, source_key)
     )""",
@@ -164,6 +162,34 @@ TABLES: Final = (
     """
     CREATE INDEX pending_turn_inputs_claimed
         ON pending_turn_inputs (session_id, claim_id) WHERE claim_id IS NOT NULL
+    """,
+    """
+    CREATE TABLE queued_work_batches (
+        enqueue_seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+        session_id          TEXT NOT NULL,
+        batch_id            TEXT NOT NULL,
+        source_key          TEXT,
+        delivery_policy     TEXT NOT NULL,
+        slot_policy         TEXT NOT NULL,
+        merge_key_json      TEXT NOT NULL,
+        available_at_ms     INTEGER NOT NULL,
+        enqueued_at_ms      INTEGER NOT NULL,
+        payloads_json       TEXT NOT NULL,
+        claim_id            TEXT,
+        claim_token         TEXT,
+        claim_generation    INTEGER,
+        claim_owner_json    TEXT,
+        claim_expires_at_ms INTEGER,
+        claim_fencing_token INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (session_id, batch_id),
+        UNIQUE (session_id, source_key)
+    )""",
+    """
+    CREATE INDEX queued_work_in_order ON queued_work_batches (session_id, enqueue_seq)
+    """,
+    """
+    CREATE INDEX queued_work_claimed
+        ON queued_work_batches (session_id, claim_id) WHERE claim_id IS NOT NULL
     """,
     """
     CREATE TABLE attachments (

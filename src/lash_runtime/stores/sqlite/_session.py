@@ -27,7 +27,6 @@ from ...ports.session_state import (
 )
 from ...ports.store_errors import (
     HeadRevisionConflict,
-    QueuedWorkClaimExpired,
     SessionBindingMismatch,
 )
 from ...ports.turn_ledger import (
@@ -44,6 +43,7 @@ from . import (
     _heads,
     _manifest,
     _nodes,
+    _queue,
     _sessions,
     _stamps,
     _turn_inputs,
@@ -103,7 +103,10 @@ def commit(
     revision = 0 if head is None else head.revision
     if commit.expected_head_revision not in (None, revision):
         raise HeadRevisionConflict(expected=commit.expected_head_revision, actual=revision)
-    _check_claims(db, commit)
+    for work in commit.completed_queue_claims:
+        _queue.check_owned(db, session_id, work, lease.fencing_token)
+    for inputs in commit.completed_turn_input_claims:
+        _turn_inputs.check_owned(db, session_id, inputs, lease.fencing_token)
     if commit.turn_settlement is not None:
         _turns.settle(
             db,
@@ -130,8 +133,10 @@ def commit(
         _head_meta(commit),
     )
     _usage.add(db, session_id, commit.usage_deltas)
-    for completion in commit.completed_turn_input_claims:
-        _turn_inputs.complete(db, session_id, completion)
+    for work in commit.completed_queue_claims:
+        _queue.complete(db, session_id, work)
+    for inputs in commit.completed_turn_input_claims:
+        _turn_inputs.complete(db, session_id, inputs)
     if commit.interrupted_turn_input_turn_id is not None:
         _turn_inputs.defer(db, session_id, commit.interrupted_turn_input_turn_id)
     if commit.committed_attachment_ids:
@@ -175,7 +180,8 @@ def accept(
         now_ms=now_ms,
     )
     _manifest.commit(db, session_id, (ref.id for ref in acceptance.input.attachments()), now_ms)
-    return TurnAccepted(lease=claimed.lease, row=row, head=stamp)
+    leads = _queue.command_leads(db, session_id, claimed.lease.fencing_token, now_ms)
+    return TurnAccepted(lease=claimed.lease, row=row, head=stamp, command_leads=leads)
 
 
 def settle(
@@ -209,6 +215,7 @@ def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     _turns.discard_unfinished(db, session_id, now_ms)
     _manifest.release_all(db, session_id, now_ms)
     _turn_inputs.cancel_waiting(db, session_id)
+    _queue.delete_all(db, session_id)
     _nodes.delete_all(db, session_id)
     _sessions.replace(db, session_id, SessionDigest(), now_ms)
     _checkpoints.delete_all(db, session_id)
@@ -221,14 +228,6 @@ def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
             HeadRow(row.revision + 1, None, None, 0),
             SessionHeadMeta(session_id=session_id, config=meta.config),
         )
-
-
-def _check_claims(db: sqlite3.Connection, commit: RuntimeCommit) -> None:
-    """Work in batches is not kept here yet, so no claim owns any."""
-    for work in commit.completed_queue_claims:
-        raise QueuedWorkClaimExpired(session_id=commit.session_id, claim_id=work.claim_id)
-    for inputs in commit.completed_turn_input_claims:
-        _turn_inputs.check_owned(db, commit.session_id, inputs)
 
 
 def _apply_graph(

@@ -27,26 +27,26 @@ from . import _heads, _manifest, _meta, _nodes, _session, _turns
 from ._leases import Lane
 from ._scope import StorageScope
 from ._session_database import SessionDatabase
+from ._waiting import SqliteQueuedWork, SqliteTurnInputs
 
 NODE_BYTES = 1024
 """A guess at what a node takes, to keep groups of commits small. Looking would cost more."""
 
 
-class SqliteSessionStore:
-    """The `TurnPersistence` of one session.
+class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork):
+    """The store of one session.
 
-    Leases and turns go by the session id that they name; everything else by the session that
-    the store was opened for. When that session is deleted, every call raises
+    Leases, turns, inputs and queued work go by the session id that they name; everything else
+    by the session that the store was opened for. When that session is deleted, every call raises
     `StoredSessionDeleted`. Cancellation: a write that has not begun is dropped, one that has
     is carried through.
     """
 
-    __slots__ = ("_database", "_scope", "_session_id")
+    __slots__ = ("_session_id",)
 
     def __init__(self, scope: StorageScope, session_id: str, generation: int) -> None:
-        self._scope = scope
+        super().__init__(scope, SessionDatabase(scope, session_id, generation))
         self._session_id = session_id
-        self._database = SessionDatabase(scope, session_id, generation)
 
     @property
     def durability_tier(self) -> DurabilityTier:
@@ -172,6 +172,3 @@ class SqliteSessionStore:
         await self._database.write(
             partial(_manifest.forget, session_id=self._session_id, attachment_id=attachment_id)
         )
-
-    def _now_ms(self) -> int:
-        return self._scope.clock.timestamp_ms()
