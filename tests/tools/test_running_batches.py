@@ -16,6 +16,7 @@ from lash_runtime.model.tool_results import (
     ReturnAttachment,
     ReturnText,
     ToolCallOutput,
+    ToolFailure,
     ToolFailureClass,
     ToolFailureSource,
 )
@@ -322,6 +323,23 @@ class TestFailures:
 
         failure = failure_of(await Batches(static(Careless())).output("static"))
         assert failure.message.startswith("Failed to serialize tool result: ")
+
+    async def test_a_failure_that_carries_what_cannot_be_stored_is_told_without_it(self) -> None:
+        """It would fail in the store, with the whole turn."""
+
+        class Careless:
+            async def execute(self, call: PreparedToolCall, context: ToolContext) -> object:
+                failure = ToolFailure(
+                    class_=ToolFailureClass.EXECUTION,
+                    code="off_scale",
+                    message="Off the scale",
+                    raw={"score": float("inf")},
+                )
+                return ToolCallOutput.failure(failure)
+
+        failure = failure_of(await Batches(static(Careless())).output("static"))
+        assert failure.message.startswith("Failed to serialize tool result: ")
+        assert failure.raw is None
 
     async def test_a_provider_that_breaks_while_it_checks_is_a_failure_of_that_call(self) -> None:
         """Providers are the host's code."""
