@@ -28,7 +28,7 @@ from ...ports.effects import (
 )
 from ...tools.results import exception_text
 from ...tools.retry import attempts_allowed, delay_before_retry_ms, exhausted, wants_retry
-from .executors import CUT_OFF, SLEEP_CANCELLED, SleepExecutor
+from .executors import SLEEP_CANCELLED, SleepExecutor, cut_off
 from .preparation import ReadyCall, failed, runtime_failure
 
 MakeAttempt = Callable[[int, int, str], LocalEffectExecutor]
@@ -81,7 +81,7 @@ class CallAttempts:
                     return failed(runtime_failure("tool_retry_sleep_failed", error.message))
                 spent_ms += delay_ms
             attempt += 1
-        return CUT_OFF
+        return cut_off()
 
     async def _attempt(self, attempt: int, allowed: int) -> ToolCallDone:
         suffix = f"attempt:{attempt}"

@@ -38,7 +38,7 @@ from ...tools.catalog import ToolCatalog
 from ..session_attachments import SessionAttachments
 from .attempts import CallAttempts
 from .batch_executor import ToolBatchExecutor
-from .executors import CUT_OFF, ToolAttemptExecutor
+from .executors import ToolAttemptExecutor, cut_off
 from .nested import NestedToolCalls, ParentCall
 from .preparation import ReadyCall, failed, prepare, runtime_failure
 from .shown_calls import ShownCalls, ToolCallReporter
@@ -95,7 +95,7 @@ class ToolBatchRunner:
         """What became of each call."""
         token = self.cancel.child()
         if token.is_cancelled:
-            return [CUT_OFF] * len(calls)
+            return [cut_off()] * len(calls)
         try:
             return await self._execute(calls, token, shown)
         except EffectControllerError as error:

@@ -8,6 +8,7 @@ running.
 """
 
 import asyncio
+from functools import cache
 from typing import Final, assert_never
 
 import anyio
@@ -42,10 +43,13 @@ from ..verdict import Err, Ok, capture
 from .nested import NestedToolCalls
 
 CANCEL_GRACE_S: Final = 0.05
-CUT_OFF: Final = ToolCallDone(ToolCallOutput.cancelled("tool call cancelled"), 0)
-"""What is left of a call that the cancelled turn did not wait for."""
-
 SLEEP_CANCELLED: Final = "runtime_effect_sleep_cancelled"
+
+
+@cache
+def cut_off() -> ToolCallDone:
+    """What is left of a call that the cancelled turn did not wait for."""
+    return ToolCallDone(ToolCallOutput.cancelled("tool call cancelled"), 0)
 
 
 class ToolAttemptExecutor:
@@ -79,7 +83,7 @@ class ToolAttemptExecutor:
         duration_ms = round((self._clock.now() - started) * 1000)
         output = self._output()
         if output is None:
-            return ToolAttemptOutcome(CUT_OFF)
+            return ToolAttemptOutcome(cut_off())
         return ToolAttemptOutcome(ToolCallDone(output, duration_ms))
 
     def _output(self) -> ToolCallOutput | None:
