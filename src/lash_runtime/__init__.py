@@ -43,6 +43,7 @@ from .model.activity import (
 from .model.attachments import AttachmentRef
 from .model.images import Image
 from .model.messages import Message, MessageRole, Part, PartKind
+from .model.nodes import SessionNodeRecord
 from .model.outcome import (
     AgentFrameSwitch,
     AssistantOutput,
@@ -63,6 +64,7 @@ from .ports.cancel import CancelToken
 from .ports.leases import LeaseTimings
 from .ports.tools import ToolContext
 from .runtime.attachment_sweep import AttachmentSweepReport
+from .runtime.residency import Residency
 from .runtime.turn.result import TurnOutput, TurnResult
 from .runtime.turn.sinks import CollectingSink, TurnActivityFanout, TurnActivitySink
 from .session import LashSession, ParkedSession, SessionBuilder
@@ -115,12 +117,14 @@ __all__ = [
     "QueuedMessagesCommitted",
     "QueuedWorkStarted",
     "ReasoningTextDelta",
+    "Residency",
     "RetryScheduled",
     "RuntimeDiagnostic",
     "RuntimeFailure",
     "SessionBuilder",
     "SessionClosed",
     "SessionError",
+    "SessionNodeRecord",
     "SessionNotDurable",
     "SessionPolicy",
     "SessionReadView",

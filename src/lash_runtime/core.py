@@ -7,10 +7,10 @@ sessions start belongs to it, and closing it waits for each of them.
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 from weakref import WeakSet
 
 import anyio
@@ -20,6 +20,7 @@ from .attachment_access import CoreAttachmentAccess
 from .errors import CoreClosed, InvalidConfiguration, InvalidSessionId
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
+from .model.records import dataclass
 from .model.session_meta import ChildRelation, RootRelation, SessionRelation
 from .model.unicode_text import why_not_storable
 from .ports.attachments import AttachmentStore
@@ -41,6 +42,7 @@ from .runtime.lash_runtime import LashRuntime, SessionBinding
 from .runtime.lease_keeper import LeaseKeeper
 from .runtime.observation import ObservationCells
 from .runtime.open_session import OpenSession
+from .runtime.residency import Residency
 from .runtime.tasks import TaskOwner
 from .session import LashSession, OpenRequest, ParkedSession, SessionBuilder
 from .stores.local_process import local_process_liveness
@@ -287,6 +289,7 @@ def _environment(wiring: CoreWiring) -> RuntimeEnvironment:
         attachments=wiring.attachments,
         max_attachment_bytes=wiring.max_attachment_bytes,
         session_stores=wiring.session_stores,
+        residency=wiring.residency,
         protocol=wiring.protocol,
         catalog=wiring.catalog,
         core_prompt=wiring.core_prompt,
@@ -383,6 +386,18 @@ class LashCoreBuilder:
     def effect_host(self, host: EffectHost) -> Self:
         """Who executes the steps of a turn."""
         return self._with(effect_host=host)
+
+    def residency(self, residency: Residency | Literal["keep_all", "active_path_only"]) -> Self:
+        """How much of an open session is in memory: everything, unless set, or its active path
+        alone. The latter needs a store: without one, opening a session raises
+        `SessionNotDurable`."""
+        try:
+            return self._with(residency=Residency(residency))
+        except ValueError as error:
+            known = ", ".join(repr(member.value) for member in Residency)
+            raise InvalidConfiguration(
+                f"unknown residency {residency!r}: it is one of {known}"
+            ) from error
 
     def live_replay_store(self, store: LiveReplayStore) -> Self:
         """Where observers catch up from."""

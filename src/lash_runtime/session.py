@@ -3,7 +3,7 @@
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import TracebackType
 from typing import Self
 
@@ -11,8 +11,10 @@ from ._translation import translated
 from .attachment_access import SessionAttachmentAccess
 from .errors import InvalidConfiguration, SessionClosed, StoreSessionMismatch
 from .kernel.read_view import SessionReadView
+from .model.nodes import SessionNodeRecord
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
+from .model.records import dataclass
 from .model.turn_input import TurnInput
 from .model.usage import SessionUsageReport
 from .observe import ObservableSession
@@ -78,6 +80,24 @@ class LashSession:
     def read_view(self) -> SessionReadView:
         """The committed transcript and counters. O(1), and never changes once taken."""
         return self._live().runtime.state.read_view()
+
+    async def historic_node(self, node_id: str) -> SessionNodeRecord | None:
+        """One node of the session's graph, also off the active path and also one that is not in
+        memory; `None` if there is none of that id, or it was given up.
+
+        Raises `SessionNotDurable` for a node that is not in memory if there is no store.
+        """
+        with translated():
+            return await self._live().runtime.historic_node(node_id)
+
+    async def orphaned_node_ids(self) -> tuple[str, ...]:
+        """The nodes that are stored off the active path, oldest first. O(n), in a thread.
+
+        They are kept for as long as the host wants them: nothing here ever drops one. Raises
+        `SessionNotDurable` if there is no store.
+        """
+        with translated():
+            return await self._live().runtime.orphaned_node_ids()
 
     def usage_report(self) -> SessionUsageReport:
         """What the session has spent, as of its last commit."""

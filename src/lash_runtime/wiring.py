@@ -29,6 +29,7 @@ from .ports.tools import ToolProvider
 from .protocols.standard import StandardProtocol
 from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
 from .replay.memory import InMemoryLiveReplayStore
+from .runtime.residency import Residency
 from .runtime.session_attachments import MAX_ATTACHMENT_BYTES
 from .tools import ToolCatalog
 from .tools.errors import ToolCatalogError
@@ -49,6 +50,7 @@ class CoreParts:
     attachments: AttachmentStore | None = None
     max_attachment_bytes: int = MAX_ATTACHMENT_BYTES
     effect_host: EffectHost | None = None
+    residency: Residency = Residency.KEEP_ALL
     replay: LiveReplayStore | None = None
     lease_timings: LeaseTimings = LeaseTimings()
     clock: Clock | None = None
@@ -92,6 +94,7 @@ class CoreParts:
             attachments=attachments,
             max_attachment_bytes=self.max_attachment_bytes,
             effect_host=effect_host,
+            residency=self.residency,
             replay=replay,
             own_replay=own_replay,
             lease_timings=self.lease_timings,
@@ -142,6 +145,7 @@ class CoreWiring:
     attachments: AttachmentStore
     max_attachment_bytes: int
     effect_host: EffectHost
+    residency: Residency
     replay: LiveReplayStore
     own_replay: InMemoryLiveReplayStore | None
     lease_timings: LeaseTimings

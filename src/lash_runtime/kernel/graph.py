@@ -93,6 +93,17 @@ class SessionGraph:
             return self
         return self._with_nodes((), leaf_node_id=leaf_node_id)
 
+    def fork_current_path(self) -> Self:
+        """A graph of the active path alone, with the same leaf. O(n), unless there is nothing
+        else: then it is this very graph."""
+        path = self.active_path
+        if len(path) == len(self.nodes):
+            return self
+        graph = type(self)(path, self.leaf_node_id)
+        graph._path = graph.nodes
+        graph._models = dict(self._models)
+        return graph
+
     def healed(self) -> Self:
         """With a leaf that exists: the last message node in storage order, or none.
 

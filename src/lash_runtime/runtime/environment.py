@@ -12,6 +12,7 @@ from ..tools.catalog import ToolCatalog
 from .lanes import SessionLanes
 from .lease_keeper import LeaseKeeper
 from .observation import ObservationCells
+from .residency import Residency
 from .tasks import TaskOwner
 
 
@@ -25,6 +26,7 @@ class RuntimeEnvironment:
     attachments: AttachmentStore
     max_attachment_bytes: int
     session_stores: SessionStoreFactory | None
+    residency: Residency
     protocol: StandardProtocol
     catalog: ToolCatalog
     core_prompt: PromptLayer

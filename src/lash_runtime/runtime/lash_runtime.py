@@ -15,6 +15,7 @@ from anyio import to_thread
 from ..kernel.draft import TurnDraft
 from ..kernel.projection import ChatProjection
 from ..kernel.prompt_composition import PromptComposer
+from ..model.nodes import SessionNodeRecord
 from ..model.policy import SessionPolicy
 from ..model.records import dataclass
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
@@ -23,9 +24,16 @@ from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead
 from ..ports.store_errors import StoreError
 from ..ports.turn_persistence import TurnPersistence
 from .environment import RuntimeEnvironment
-from .faults import RuntimeFault, SessionHasNoStore, fault_of_commit, fault_of_refresh
+from .faults import (
+    RuntimeFault,
+    SessionBusy,
+    SessionHasNoStore,
+    fault_of_commit,
+    fault_of_refresh,
+)
 from .lanes import SessionLane
 from .observation import ObservationCell, ObservationUpdate
+from .residency import Residency, kept, orphans_of, read_session
 from .session_attachments import SessionAttachments
 from .state import RuntimeSessionState, state_of_read
 from .turn.commit import flushing_commit
@@ -68,11 +76,16 @@ class LashRuntime:
         state: RuntimeSessionState | None = None,
         replace_session: bool = False,
     ) -> None:
-        """`replace_session` makes the first turn start over from an empty session."""
+        """`replace_session` makes the first turn start over from an empty session.
+
+        Raises `SessionHasNoStore` where nodes that are not kept in memory would be lost.
+        """
         self.env = env
         self.binding = binding
         self.session_id = binding.session_id
         self.store = binding.store
+        if env.residency is Residency.ACTIVE_PATH_ONLY:
+            self.require_store("keep its active path alone in memory")
         self.owner = owner
         self.lane: SessionLane = env.lanes.lane(self.session_id)
         self.cell: ObservationCell = env.cells.cell(self.session_id)
@@ -107,8 +120,9 @@ class LashRuntime:
 
     async def load(self) -> RuntimeSessionState:
         """The session as it is stored now, under the host's policy."""
+        store = self.require_store("be read or written")
         try:
-            read = await self.require_store("be read or written").load_session(FullGraph())
+            read = await read_session(store, self.env.residency)
         except StoreError as error:
             raise fault_of_refresh(error, self.session_id) from error
         if read is None:
@@ -141,26 +155,56 @@ class LashRuntime:
             return
         self.install(await self.load())
 
+    async def historic_node(self, node_id: str) -> SessionNodeRecord | None:
+        """One node, on the active path or off it: from memory, or else from the store."""
+        node = self.state.graph.find(node_id)
+        if node is not None:
+            return node
+        try:
+            return await self.require_store("look for a node outside memory").load_node(node_id)
+        except StoreError as error:
+            raise fault_of_refresh(error, self.session_id) from error
+
+    async def orphaned_node_ids(self) -> tuple[str, ...]:
+        """What is stored off the active path, in storage order."""
+        store = self.require_store("have nodes outside memory")
+        try:
+            read = await store.load_session(FullGraph())
+        except StoreError as error:
+            raise fault_of_refresh(error, self.session_id) from error
+        return () if read is None else await to_thread.run_sync(orphans_of, read)
+
     def start_over(self) -> None:
         """The store has emptied the session for the turn that was just accepted."""
         self.replace_session = False
         self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
 
     async def flush(self) -> None:
-        """Store explicit state that no turn has committed yet; otherwise nothing happens.
+        """Store what no turn has committed yet: explicit state, or a healed leaf. Otherwise
+        nothing happens.
 
-        Takes the lane for this one commit. Raises `SessionBusy` when another owner holds it.
+        Takes the lane for this one commit. Raises `SessionBusy` when another owner holds it and
+        there is explicit state. A healed leaf is left then: everybody who reads the session
+        heals it alike, and that owner's commit moves it.
         """
         if self.store is None or not self.state.is_unstored:
             return
-        fence = (await self.closer.take_lane()).fence()
+        try:
+            fence = (await self.closer.take_lane()).fence()
+        except SessionBusy:
+            if self.state.leaf_moved:
+                return
+            raise
         try:
             await self.refresh(await self.head())
-            result = await self.store.commit_runtime_state(flushing_commit(self.state, fence))
+            if self.state.is_unstored:
+                result = await self.store.commit_runtime_state(flushing_commit(self.state, fence))
+                self.install(self.state.after_commit(result))
         except StoreError as error:
-            await self.give_back(fence)
             raise fault_of_commit(error, self.session_id) from error
-        self.install(self.state.after_commit(result))
+        finally:
+            # The commit has freed the lane already; then this changes nothing.
+            await self.give_back(fence)
 
     async def give_back(self, fence: SessionExecutionLeaseFence) -> None:
         """Free the lane if it is still held under `fence`. Failing to is logged: the lease then
@@ -175,7 +219,7 @@ class LashRuntime:
 
     def install(self, state: RuntimeSessionState, turn_id: str | None = None) -> None:
         """Make `state` current and show it. Synchronous: no reader can come between the two."""
-        self.state = state
+        self.state = kept(state, self.env.residency)
         self.publish(turn_id)
 
     def publish(self, turn_id: str | None = None) -> None:
@@ -212,7 +256,7 @@ class LashRuntime:
 
     def _state_of(self, read: PersistedSessionRead) -> RuntimeSessionState:
         """The state with all that its first turn asks for ready: views and rendered prompt."""
-        state = self._reconciled(state_of_read(read))
+        state = self._reconciled(kept(state_of_read(read), self.env.residency))
         self.projection.render(state.read_view().messages)
         return state
 

@@ -39,8 +39,9 @@ from ..ports.session_state import (
 class RuntimeSessionState:
     """Everything the runtime knows of one session.
 
-    `head_revision` is `None` until a stored head was seen; `graph_replace_required` makes the
-    next commit replace what the store holds. Neither is ever stored.
+    `head_revision` is `None` until a stored head was seen, and `head_leaf_node_id` is the leaf
+    of that head; `graph_replace_required` makes the next commit replace what the store holds.
+    None of them is ever stored.
     """
 
     session_id: str
@@ -56,6 +57,7 @@ class RuntimeSessionState:
     components: HydratedSessionCheckpoint = HydratedSessionCheckpoint()
     checkpoint_ref: str | None = None
     head_revision: int | None = None
+    head_leaf_node_id: str | None = None
     graph_replace_required: bool = False
 
     @property
@@ -85,8 +87,17 @@ class RuntimeSessionState:
 
     @property
     def is_unstored(self) -> bool:
-        """Explicit content that no commit has stored yet."""
-        return self.graph_replace_required and len(self.graph) > 0
+        """Whether there is explicit content, or a healed leaf, that no commit has stored yet."""
+        return self.leaf_moved or (self.graph_replace_required and len(self.graph) > 0)
+
+    @property
+    def leaf_moved(self) -> bool:
+        """Whether the path ends elsewhere than the stored one: that one's leaf is gone."""
+        return (
+            self.head_revision is not None
+            and not self.graph_replace_required
+            and self.graph.leaf_node_id != self.head_leaf_node_id
+        )
 
     def with_initial_frame(self, created_at: str) -> Self:
         """With a current frame; a state that has one is returned as it is."""
@@ -123,6 +134,7 @@ class RuntimeSessionState:
         return replace(
             self,
             head_revision=result.head_revision,
+            head_leaf_node_id=self.graph.leaf_node_id,
             checkpoint_ref=result.checkpoint_ref,
             graph_replace_required=False,
             components=HydratedSessionCheckpoint(
@@ -142,7 +154,7 @@ class RuntimeSessionState:
             return self.head_revision is None
         return (
             self.head_revision == head.head_revision
-            and self.graph.leaf_node_id == head.leaf_node_id
+            and self.head_leaf_node_id == head.leaf_node_id
             and self.checkpoint_ref == head.checkpoint_ref
         )
 
@@ -218,4 +230,5 @@ def state_of_read(read: PersistedSessionRead) -> RuntimeSessionState:
         ),
         checkpoint_ref=read.checkpoint_ref,
         head_revision=read.head_revision,
+        head_leaf_node_id=read.leaf_node_id,
     )

@@ -70,8 +70,14 @@ def settling_commit(
 
 
 def flushing_commit(state: RuntimeSessionState, fence: SessionExecutionLeaseFence) -> RuntimeCommit:
-    """All that the session holds, in place of what was stored; gives the lease back."""
-    graph = GraphReplaceFull(nodes=state.graph.nodes, leaf_node_id=state.graph.leaf_node_id)
+    """What a session holds that no turn has committed; gives the lease back.
+
+    Explicit content goes in place of what was stored. Of a healed graph only the leaf moves.
+    """
+    leaf = state.graph.leaf_node_id
+    graph: GraphCommitDelta = GraphUnchanged(leaf_node_id=leaf)
+    if state.graph_replace_required:
+        graph = GraphReplaceFull(nodes=state.graph.nodes, leaf_node_id=leaf)
     return replace(_commit(state, graph, fence), release_session_execution_lease=fence)
 
 

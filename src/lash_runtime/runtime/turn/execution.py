@@ -221,7 +221,7 @@ class TurnExecution:
                 "progress of turn %r was not stored, it goes on: %s", self._request.turn_id, error
             )
             return
-        self._state = self._state.after_commit(result)
+        self._state = state.after_commit(result)
         self._draft.mark_committed()
         self._attachments.committed(commit.committed_attachment_ids)
 
