@@ -113,7 +113,7 @@ def load(db: sqlite3.Connection, session_id: str, ref: BlobRef) -> HydratedSessi
         plugin_snapshot=_value(db, session_id, manifest.plugin_snapshot_ref, PluginSessionSnapshot),
         plugin_snapshot_revision=manifest.plugin_snapshot_revision,
         execution_state_ref=manifest.execution_state_ref,
-        execution_state=_content(db, session_id, manifest.execution_state_ref),
+        execution_state=content_of(db, session_id, manifest.execution_state_ref),
     )
 
 
@@ -172,11 +172,11 @@ def _packed(content: bytes) -> tuple[str, bytes]:
 def _value(
     db: sqlite3.Connection, session_id: str, ref: BlobRef | None, record: type[M]
 ) -> M | None:
-    content = _content(db, session_id, ref)
+    content = content_of(db, session_id, ref)
     return None if content is None else decode(record, content, kind="checkpoint component")
 
 
-def _content(db: sqlite3.Connection, session_id: str, ref: BlobRef | None) -> bytes | None:
+def content_of(db: sqlite3.Connection, session_id: str, ref: BlobRef | None) -> bytes | None:
     if ref is None:
         return None
     row = db.execute(LOAD_BLOB, (session_id, ref)).fetchone()

@@ -7,9 +7,11 @@ locks that this process holds. That a file is not a database is therefore SQLite
 import sqlite3
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
-from ._migrations import CURRENT, Schema, Standing, prepare, standing
+from ...ports.store_errors import StoreSchemaUnsupported
+from ._migrations import CURRENT, Schema, Standing, prepare, standing, version_of
 
 MEMORY: Final = ":memory:"
 
@@ -20,6 +22,7 @@ _PAGE_BYTES: Final = 8192
 
 _CACHE_KIB: Final = 2048
 _WAL_KEPT_BYTES: Final = 4 * 1024 * 1024
+_LOOKING_TIMEOUT_MS: Final = 1000
 _RETRY_FIRST_S: Final = 0.001
 _RETRY_LAST_S: Final = 0.05
 
@@ -62,6 +65,29 @@ def open_reader(settings: ConnectionSettings) -> sqlite3.Connection:
     """A connection that cannot write. Opened after the writer, so that the tables are there."""
     db = _connect(settings)
     db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def open_read_only(path: str) -> sqlite3.Connection:
+    """A connection for whoever only looks: it makes no file and changes none.
+
+    Raises `StoreSchemaUnsupported` unless the database is of this version.
+    """
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        db.execute(f"PRAGMA busy_timeout = {_LOOKING_TIMEOUT_MS}")
+        found = standing(db, path, CURRENT)
+        if found is not Standing.CURRENT:
+            raise StoreSchemaUnsupported(
+                database=path,
+                found=version_of(db),
+                supported=CURRENT.version,
+                hint="open a storage on it first, which makes or moves on its tables",
+            )
+    except Exception:
+        db.close()
+        raise
     return db
 
 

@@ -4,6 +4,7 @@ from ...ports.clock import Clock, SystemClock
 from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource, SystemIds
 from ...ports.store_errors import StoreBackendError
+from ._auto_gc import AutoGc, GcPolicy
 from ._connections import ConnectionSettings
 from ._database import Database
 
@@ -11,10 +12,11 @@ from ._database import Database
 class StorageScope:
     """Held by the storage and by every store it gave out."""
 
-    __slots__ = ("_database", "clock", "ids", "settings")
+    __slots__ = ("_database", "auto_gc", "clock", "ids", "settings")
 
-    def __init__(self, settings: ConnectionSettings) -> None:
+    def __init__(self, settings: ConnectionSettings, gc_policy: GcPolicy) -> None:
         self.settings = settings
+        self.auto_gc = AutoGc(gc_policy)
         self.clock: Clock = SystemClock()
         self.ids: IdSource = SystemIds()
         self._database: Database | None = None

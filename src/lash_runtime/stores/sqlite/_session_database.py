@@ -6,6 +6,7 @@ sessions have had its id since.
 """
 
 import sqlite3
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -35,6 +36,14 @@ class SessionDatabase:
     async def read(self, body: Callable[[sqlite3.Connection], T]) -> T:
         """As `Database.read`."""
         return await self._scope.database.read(partial(self._fenced, body))
+
+    async def aside(self, body: Callable[[sqlite3.Connection, threading.Event], T]) -> T:
+        """As `Database.aside`."""
+
+        def fenced(db: sqlite3.Connection, stop: threading.Event) -> T:
+            return self._fenced(lambda own: body(own, stop), db)
+
+        return await self._scope.database.aside(fenced)
 
     def _fenced(self, body: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -> T:
         _sessions.require_live(db, self._session_id, self._generation)

@@ -17,8 +17,10 @@ from ...ports.session_catalogue import SessionDeleteReport, SessionPage, Session
 from ...ports.storage import SessionStoreCreateRequest
 from . import _catalogue, _deletion, _meta, _sessions
 from ._attachments import SqliteAttachments
+from ._auto_gc import NO_GC, GcPolicy
 from ._connections import MEMORY, ConnectionSettings, Synchronous
 from ._database import Database
+from ._maintenance import SqliteMaintenance
 from ._references import SqliteAttachmentReferences
 from ._scope import StorageScope
 from ._store import SqliteSessionStore
@@ -84,7 +86,8 @@ class SqliteStorage:
 
     `synchronous="full"` keeps every acknowledged write through a loss of power; `"normal"` is
     faster and may then lose the last ones, never the consistency of the file. `busy_timeout_ms`
-    is how long a write waits for another process before it raises `StoreContended`.
+    is how long a write waits for another process before it raises `StoreContended`. `gc_policy`
+    is what it tidies up by itself; the rest of its upkeep is `maintenance`.
     `":memory:"` keeps everything in memory, on one connection, for as long as it is open.
 
     It belongs to the event loop and the process that opened it. Several may be open on one
@@ -97,6 +100,7 @@ class SqliteStorage:
         *,
         synchronous: Synchronous = "full",
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        gc_policy: GcPolicy = NO_GC,
     ) -> None:
         if synchronous not in ("full", "normal"):
             raise ValueError(f"synchronous is 'full' or 'normal', not {synchronous!r}")
@@ -106,11 +110,13 @@ class SqliteStorage:
                 path=name if name == MEMORY else str(Path(name).absolute()),
                 synchronous=synchronous,
                 busy_timeout_ms=busy_timeout_ms,
-            )
+            ),
+            gc_policy,
         )
         self._opening = anyio.Lock()
         self._session_stores = SqliteSessionStores(self._scope)
         self._attachments = SqliteAttachments(self._scope)
+        self._maintenance = SqliteMaintenance(self._scope)
 
     @property
     def path(self) -> str:
@@ -124,6 +130,11 @@ class SqliteStorage:
     @property
     def attachments(self) -> SqliteAttachments:
         return self._attachments
+
+    @property
+    def maintenance(self) -> SqliteMaintenance:
+        """Backup, check and upkeep of the whole database, while the storage is open."""
+        return self._maintenance
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         self._scope.clock = clock

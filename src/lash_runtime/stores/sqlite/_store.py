@@ -27,13 +27,14 @@ from . import _heads, _manifest, _meta, _nodes, _session, _turns
 from ._leases import Lane
 from ._scope import StorageScope
 from ._session_database import SessionDatabase
+from ._store_maintenance import SqliteStoreMaintenance
 from ._waiting import SqliteQueuedWork, SqliteTurnInputs
 
 NODE_BYTES = 1024
 """A guess at what a node takes, to keep groups of commits small. Looking would cost more."""
 
 
-class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork):
+class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintenance):
     """The store of one session.
 
     Leases, turns, inputs and queued work go by the session id that they name; everything else
@@ -72,7 +73,9 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork):
 
         graph = commit.graph
         nodes = 1 if isinstance(graph, GraphUnchanged) else 1 + len(graph.nodes)
-        return await self._database.write(body, nodes * NODE_BYTES)
+        result = await self._database.write(body, nodes * NODE_BYTES)
+        await self._scope.auto_gc.after_commit(self._database, self._session_id, self._now_ms())
+        return result
 
     async def save_session_meta(self, meta: SessionMeta) -> None:
         await self._database.write(partial(_meta.save, session_id=self._session_id, meta=meta))

@@ -1,0 +1,124 @@
+"""Whether a database is whole: as SQLite sees it, and as the rules of this store have it.
+
+It looks for what no sequence of calls can bring about. A leaf that names no node, or a parent
+that is gone, is none of that: nodes may be removed, and the next load heals the path.
+"""
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ...model.nodes import SessionNodeRecord
+from ...ports.session_state import FullGraph
+from ...ports.store_errors import StoreError
+from . import _checkpoints, _meta, _session, _turns
+from ._reachability import reach
+
+MOST_PAGE_PROBLEMS: Final = 100
+
+SESSIONS: Final = """
+    SELECT session_id FROM session_meta
+     UNION SELECT session_id FROM session_heads
+     UNION SELECT session_id FROM turns
+     UNION SELECT session_id FROM blobs
+     ORDER BY session_id
+"""
+TURNS: Final = "SELECT turn_id FROM turns WHERE session_id = ? ORDER BY seq"
+STAMPS: Final = "SELECT turn_id, manifest_json FROM turn_stamps WHERE session_id = ?"
+NEWEST_FENCE: Final = """
+    SELECT coalesce(max(fencing_token), 0)
+      FROM session_execution_leases
+     WHERE session_id = ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`session_id` is `None` where the file itself is damaged."""
+
+    session_id: str | None
+    message: str
+
+
+def check(db: sqlite3.Connection, stop: threading.Event) -> tuple[Problem, ...]:
+    """Every problem there is; of a file that is damaged, only where."""
+    pages = [
+        Problem(None, text)
+        for (text,) in db.execute(f"PRAGMA integrity_check({MOST_PAGE_PROBLEMS})")
+        if text != "ok"
+    ]
+    if pages:
+        return tuple(pages)
+    problems: list[Problem] = []
+    for (session_id,) in db.execute(SESSIONS).fetchall():
+        if stop.is_set():
+            break
+        problems += [Problem(session_id, text) for text in _session_problems(db, session_id)]
+    return tuple(problems)
+
+
+def _session_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
+    for part in (_meta_problems, _graph_problems, _blob_problems, _turn_problems, _stamp_problems):
+        try:
+            yield from part(db, session_id)
+        except StoreError as error:
+            yield str(error)
+
+
+def _meta_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
+    _meta.load(db, session_id)
+    yield from ()
+
+
+def _graph_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
+    read = _session.read(db, session_id, FullGraph())
+    if read is not None:
+        yield from (f"node {node_id!r} is its own ancestor" for node_id in _in_cycles(read.nodes))
+
+
+def _in_cycles(nodes: Iterable[SessionNodeRecord]) -> Iterator[str]:
+    """One node of each cycle of parents."""
+    parents = {node.node_id: node.parent_node_id for node in nodes}
+    sound: set[str] = set()
+    for start in parents:
+        walked: dict[str, None] = {}
+        node_id: str | None = start
+        while node_id in parents and node_id not in sound:
+            if node_id in walked:
+                yield node_id
+                break
+            walked[node_id] = None
+            node_id = parents[node_id]
+        sound |= walked.keys()
+
+
+def _blob_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
+    found = reach(db, session_id)
+    yield from (f"blob {ref!r} is missing" for ref in sorted(found.missing))
+    for ref in sorted(found.stored):
+        content = _checkpoints.content_of(db, session_id, ref)
+        if content is None or hashlib.sha256(content).hexdigest() != ref:
+            yield f"blob {ref!r} has other content than its name says"
+
+
+def _turn_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
+    newest: int = db.execute(NEWEST_FENCE, (session_id,)).fetchone()[0]
+    for (turn_id,) in db.execute(TURNS, (session_id,)).fetchall():
+        row = _turns.load(db, session_id, turn_id)
+        if row is None:
+            continue
+        if row.state.is_settled != (row.settled_at_ms is not None):
+            yield f"turn {turn_id!r} is {row.state.value} and says otherwise when it ended"
+        if row.state.is_settled == (row.input is not None):
+            yield f"turn {turn_id!r} is {row.state.value} and its input says otherwise"
+        if row.fencing_token > newest:
+            yield f"turn {turn_id!r} was started under a lease that never was"
+
+
+def _stamp_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
+    for _, manifest in db.execute(STAMPS, (session_id,)).fetchall():
+        _checkpoints.decode_manifest(manifest)
+    yield from ()

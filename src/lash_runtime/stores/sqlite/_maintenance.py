@@ -1,0 +1,90 @@
+"""What an operator does to a whole database while it is in use.
+
+Nothing here keeps a turn waiting: what takes long reads a snapshot aside, and what writes does so
+in small transactions of its own. Every call may be cancelled and repeated.
+"""
+
+import os
+import sqlite3
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from ...ports.persistence import GcReport, VacuumReport
+from . import _backup, _check, _inspection, _upkeep
+from ._check import Problem
+from ._inspection import DatabaseInfo
+from ._scope import StorageScope
+from ._upkeep import PruneReport
+
+SLICE_PAGES: Final = 256
+"""Free pages that one transaction gives back: two megabytes, a few milliseconds."""
+
+
+class SqliteMaintenance:
+    """Upkeep of the database of an open storage, over all its sessions."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: StorageScope) -> None:
+        self._scope = scope
+
+    async def info(self) -> DatabaseInfo:
+        """How large the database is and what is in it."""
+        path = self._scope.settings.path
+        return await self._scope.database.aside(partial(_inspection.info, path=path))
+
+    async def check(self) -> tuple[Problem, ...]:
+        """Read the whole database and name everything that is wrong with it."""
+        return await self._scope.database.aside(_check.check)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Copy the database, as it is now, to the new file `target`; returns its size in bytes.
+
+        Turns go on meanwhile, and what they write grows the write-ahead log until the copy is
+        done. Raises `StoreBackendError` when `target` exists or cannot be written.
+        Cancellation: no file is left.
+        """
+        copy = partial(_backup.copy, target=os.fspath(target))
+        return await self._scope.database.aside(copy)
+
+    async def vacuum(self) -> VacuumReport:
+        """Remove the tombstoned nodes of all sessions, and inputs that are cancelled or done."""
+        return await _upkeep.vacuum(self._scope.database)
+
+    async def gc_unreachable(self) -> GcReport:
+        """Remove blobs that no head and no frame refers to, of all sessions.
+
+        Raises `StoreBackendError`, and removes nothing, where a head's checkpoint is missing or
+        cannot be read.
+        """
+        return await _upkeep.gc(self._scope.database)
+
+    async def prune_turns(self, keep: timedelta) -> PruneReport:
+        """Forget turns that ended longer than `keep` ago. The transcript stays.
+
+        From then on nobody can attach to their results, and a turn submitted again under such
+        an id is a new one.
+        """
+        until_ms = self._scope.clock.timestamp_ms() - keep // timedelta(milliseconds=1)
+        return await _upkeep.prune_turns(self._scope.database, until_ms)
+
+    async def compact(self) -> int:
+        """Give free pages back to the file system; returns how many bytes."""
+        before = await self.info()
+        while await self._scope.database.write(_release_pages, alone=True):
+            pass
+        return before.free_bytes - (await self.info()).free_bytes
+
+
+def _release_pages(db: sqlite3.Connection) -> bool:
+    """Whether there is more to release, and a way to do it."""
+    before = _free_pages(db)
+    # Each step of the statement releases one page.
+    db.execute(f"PRAGMA incremental_vacuum({SLICE_PAGES})").fetchall()
+    return 0 < _free_pages(db) < before
+
+
+def _free_pages(db: sqlite3.Connection) -> int:
+    pages: int = db.execute("PRAGMA freelist_count").fetchone()[0]
+    return pages

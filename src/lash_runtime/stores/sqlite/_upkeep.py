@@ -1,0 +1,173 @@
+"""Removing what nothing needs any more, without anybody waiting long for it.
+
+Rule 1: rows are looked for aside, on a snapshot, and removed by the writer in slices, each a
+transaction of its own between which others commit.
+Rule 2: a slice checks again what it removes, because a commit may have come in between.
+Rule 3: `session_id=None` means every session of the database.
+Cancellation, for every function: slices that are done stay done, and the rest is found the next
+time.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+from ...ports.persistence import GcReport, VacuumReport
+from ...ports.turn_inputs import TurnInputState
+from ._reachability import delete, reach
+
+T = TypeVar("T")
+
+SLICE_ROWS: Final = 500
+"""Rows that one transaction removes."""
+
+TOMBSTONE: Final = """
+    UPDATE graph_nodes SET tombstoned = 1
+     WHERE session_id = ? AND node_id = ?
+"""
+OF_ONE_SESSION: Final = " AND session_id = :session_id"
+
+FIND_TOMBSTONED: Final = "SELECT seq FROM graph_nodes WHERE tombstoned = 1"
+REMOVE_TOMBSTONED: Final = "DELETE FROM graph_nodes WHERE seq = :row AND tombstoned = 1"
+
+FIND_ENDED: Final = """
+    SELECT enqueue_seq
+      FROM pending_turn_inputs
+     WHERE state IN (:cancelled, :completed)
+"""
+REMOVE_ENDED: Final = """
+    DELETE FROM pending_turn_inputs
+     WHERE enqueue_seq = :row AND state IN (:cancelled, :completed)
+"""
+# The numbers of rows without a key of integers may change when the whole file is rewritten, so
+# what makes a row removable is asked of the row itself.
+FIND_SETTLED: Final = "SELECT rowid FROM turns WHERE settled_at_ms <= :until_ms"
+REMOVE_SETTLED: Final = "DELETE FROM turns WHERE rowid = :row AND settled_at_ms <= :until_ms"
+
+FIND_STAMPED: Final = "SELECT rowid FROM turn_stamps WHERE committed_at_ms <= :until_ms"
+REMOVE_STAMPED: Final = """
+    DELETE FROM turn_stamps
+     WHERE rowid = :row AND committed_at_ms <= :until_ms
+"""
+SESSIONS_WITH_BLOBS: Final = "SELECT DISTINCT session_id FROM blobs"
+
+_ENDED: Final = {
+    "cancelled": TurnInputState.CANCELLED.value,
+    "completed": TurnInputState.COMPLETED.value,
+}
+
+
+class Desk(Protocol):
+    """A database, or what one session may use of it."""
+
+    async def write(
+        self, body: Callable[[sqlite3.Connection], T], size: int = 0, *, alone: bool = False
+    ) -> T: ...
+
+    async def aside(self, body: Callable[[sqlite3.Connection, threading.Event], T]) -> T: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneReport:
+    """What one pruning has removed."""
+
+    removed_turn_count: int
+    removed_stamp_count: int
+
+
+async def tombstone(desk: Desk, session_id: str, node_ids: Sequence[str]) -> None:
+    """Mark nodes as removed. Ids that no node has are passed over."""
+    for ids in _slices(node_ids):
+        marks = [(session_id, node_id) for node_id in ids]
+        await desk.write(partial(_execute_many, TOMBSTONE, marks), alone=True)
+
+
+async def vacuum(desk: Desk, session_id: str | None = None) -> VacuumReport:
+    """Remove tombstoned nodes, and inputs that were cancelled or completed."""
+    return VacuumReport(
+        removed_node_count=await _remove(desk, FIND_TOMBSTONED, REMOVE_TOMBSTONED, session_id, {}),
+        removed_pending_turn_input_tombstone_count=await _remove(
+            desk, FIND_ENDED, REMOVE_ENDED, session_id, _ENDED
+        ),
+    )
+
+
+async def prune_turns(desk: Desk, until_ms: int, session_id: str | None = None) -> PruneReport:
+    """Remove the rows of turns that were settled by then, and the stamps of their commits."""
+    until = {"until_ms": until_ms}
+    return PruneReport(
+        removed_turn_count=await _remove(desk, FIND_SETTLED, REMOVE_SETTLED, session_id, until),
+        removed_stamp_count=await _remove(desk, FIND_STAMPED, REMOVE_STAMPED, session_id, until),
+    )
+
+
+async def gc(desk: Desk, session_id: str | None = None) -> GcReport:
+    """Remove blobs that neither a head nor a frame refers to.
+
+    Raises `StoreBackendError`, and removes nothing, where what a head refers to is missing or
+    cannot be read: what else it refers to is then unknown.
+    """
+    roots = retained = deleted = 0
+    for marked in await desk.aside(partial(_mark, session_id=session_id)):
+        roots += marked.roots
+        retained += marked.retained
+        for _ in range(0, marked.garbage, SLICE_ROWS):
+            deleted += await desk.write(partial(_sweep, session_id=marked.session_id), alone=True)
+    return GcReport(root_count=roots, retained_blob_count=retained, deleted_blob_count=deleted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    session_id: str
+    roots: int
+    retained: int
+    garbage: int
+
+
+def _mark(db: sqlite3.Connection, _: threading.Event, session_id: str | None) -> list[_Marked]:
+    names = [session_id]
+    if session_id is None:
+        names = [name for (name,) in db.execute(SESSIONS_WITH_BLOBS)]
+    reaches = [(name, reach(db, name)) for name in names if name is not None]
+    return [
+        _Marked(name, len(found.roots), len(found.stored & found.wanted), len(found.garbage))
+        for name, found in reaches
+    ]
+
+
+def _sweep(db: sqlite3.Connection, session_id: str) -> int:
+    garbage = sorted(reach(db, session_id).garbage)[:SLICE_ROWS]
+    delete(db, session_id, garbage)
+    return len(garbage)
+
+
+async def _remove(
+    desk: Desk,
+    find: str,
+    remove: str,
+    session_id: str | None,
+    values: dict[str, Any],
+) -> int:
+    query, bound = find, values
+    if session_id is not None:
+        query, bound = find + OF_ONE_SESSION, {**values, "session_id": session_id}
+
+    def found(db: sqlite3.Connection, _: threading.Event) -> list[int]:
+        return [row for (row,) in db.execute(query, bound)]
+
+    removed = 0
+    for rows in _slices(await desk.aside(found)):
+        marks = [{**values, "row": row} for row in rows]
+        removed += await desk.write(partial(_execute_many, remove, marks), alone=True)
+    return removed
+
+
+def _execute_many(statement: str, values: list[Any], db: sqlite3.Connection) -> int:
+    return db.executemany(statement, values).rowcount
+
+
+def _slices(rows: Sequence[T]) -> list[Sequence[T]]:
+    return [rows[first : first + SLICE_ROWS] for first in range(0, len(rows), SLICE_ROWS)]
