@@ -18,6 +18,7 @@ from lash_runtime.ports.store_errors import (
     PendingTurnInputSourceKeyConflict,
     QueuedWorkClaimExpired,
     StoreBackendError,
+    StoredSessionDeleted,
     TurnInputClaimExpired,
 )
 from lash_runtime.ports.turn_inputs import InputAlreadyClaimed, InputIdTarget
@@ -304,6 +305,41 @@ async def test_an_input_that_cannot_be_read_is_an_error(
     sql(f"UPDATE pending_turn_inputs SET {damage}")
     with pytest.raises(StoreBackendError, match=what):
         await store.cancel_pending_turn_inputs(SESSION, (InputIdTarget(value="x"),))
+
+
+async def test_what_cannot_be_stored_is_refused_and_takes_nothing_along(
+    store: SqliteSessionStore,
+) -> None:
+    """A host's slip is an error of the store's own kind, and the line goes on."""
+    strange = a_wake("w").model_copy(
+        update={"wake": a_wake("w").wake.model_copy(update={"input": object()})}
+    )
+    for draft in (work(a_wake("w"), available_at_ms=2**64), work(strange), work(a_wake("\ud800"))):
+        with pytest.raises(StoreBackendError, match=r"cannot be stored|too large"):
+            await store.enqueue_queued_work(draft)
+    with pytest.raises(StoreBackendError, match="text"):
+        await store.enqueue_pending_turn_input(said("half a character: \ud800"))
+    assert await store.list_queued_work(SESSION) == ()
+    assert await store.list_pending_turn_inputs(SESSION) == ()
+
+
+async def test_nothing_is_put_in_line_for_a_session_that_was_deleted(
+    storage: SqliteStorage,
+) -> None:
+    """It would come up in the next session of that id. What waited goes with the session."""
+    other, store = await a_sqlite_store(storage, "other"), await a_sqlite_store(storage)
+    await store.enqueue_queued_work(work(a_wake("w")))
+    await store.enqueue_pending_turn_input(said("x"))
+    await storage.session_stores.delete_session(SESSION)
+    for writer in (other, store):
+        with pytest.raises(StoredSessionDeleted):
+            await writer.enqueue_queued_work(work(a_wake("w")))
+        with pytest.raises(StoredSessionDeleted):
+            await writer.enqueue_pending_turn_input(said("x"))
+    anew = await a_sqlite_store(storage)
+    assert await anew.list_queued_work(SESSION) == ()
+    assert await anew.list_pending_turn_inputs(SESSION) == ()
+    assert (await anew.enqueue_pending_turn_input(said("x"))).input_id == "x"
 
 
 async def test_the_tables_hold_what_a_claim_costs_and_no_more(

@@ -82,6 +82,8 @@ class Database:
             return await self._writes.submit(partial(self._unmoved, body), size, alone=alone)
         except (PydanticSerializationError, UnicodeError) as error:
             raise StoreBackendError(f"a value cannot be stored as text: {error}") from error
+        except OverflowError as error:
+            raise StoreBackendError(f"a number is too large to be stored: {error}") from error
 
     async def read(self, body: Callable[[sqlite3.Connection], T]) -> T:
         """Run `body` on one snapshot of the database."""
