@@ -1,5 +1,6 @@
 """A batch of tool calls: order, failures, retries, time limits, and what is shown of it."""
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -313,6 +314,27 @@ class TestFailures:
             "success",
         ]
         assert "completed c1" in batches.shown
+
+    async def test_a_tool_that_cancels_its_own_task_ends_that_call_alone(self) -> None:
+        """Some libraries cancel the current task when their time is up."""
+
+        @tool
+        async def give_up() -> None:
+            """Cancel whatever runs this, and wait."""
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await anyio.sleep_forever()
+
+        batches = Batches(give_up, Meeting(guests=2).meet)
+
+        results = await batches.run(*calls(("meet", {}), ("give_up", {}), ("meet", {})))
+
+        assert [result.output.outcome.status for result in results] == [
+            "success",
+            "cancelled",
+            "success",
+        ]
 
     async def test_a_value_that_cannot_be_stored_is_a_failure(self) -> None:
         """From a provider of one's own, too, which encodes its values itself."""
