@@ -4,13 +4,12 @@ Each broken store wraps the memory store and gets one thing wrong. The case that
 it must pass on the intact store and fail on the broken one.
 """
 
-import inspect
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from conformance.breaking import BrokenStorage, Wrapped, passes
 from lash_runtime.model.attachments import AttachmentCreateMeta, AttachmentRef
 from lash_runtime.ports.commit import RuntimeCommit, RuntimeCommitResult
 from lash_runtime.ports.leases import (
@@ -21,7 +20,6 @@ from lash_runtime.ports.leases import (
     SessionExecutionLeaseFence,
 )
 from lash_runtime.ports.session_state import ActivePath, FullGraph, PersistedSessionRead
-from lash_runtime.ports.storage import SessionStoreCreateRequest, Storage
 from lash_runtime.ports.store_errors import (
     QueuedWorkClaimExpired,
     SessionExecutionLeaseExpired,
@@ -39,20 +37,8 @@ from lash_runtime.ports.turn_ledger import (
 )
 from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.memory import MemoryStorage
-from lash_runtime.testing import FixedIdSource, ManualClock
-from lash_runtime.testing.conformance import StorageConformance
 
 pytestmark = pytest.mark.anyio
-
-
-class Wrapped:
-    """A session store that does everything as the intact one does, but for one override."""
-
-    def __init__(self, intact: TurnPersistence) -> None:
-        self.intact = intact
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.intact, name)
 
 
 class ForgetsTheFence(Wrapped):
@@ -269,48 +255,11 @@ class NamesAttachmentsItself:
         return ref.model_copy(update={"id": f"{self._count:064x}"})
 
 
-class BrokenStorage:
-    """The memory storage, with its session stores or its attachments exchanged."""
-
-    def __init__(self, broken: type[Any]) -> None:
-        self._intact = MemoryStorage()
-        self._broken = broken
-        self._stores: dict[str, Any] = {}
-        if broken is NamesAttachmentsItself:
-            self.attachments = broken(self._intact.attachments)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._intact, name)
-
-    @property
-    def session_stores(self) -> Any:
-        return self if issubclass(self._broken, Wrapped) else self._intact.session_stores
-
-    async def create_store(self, request: SessionStoreCreateRequest) -> Any:
-        intact = await self._intact.session_stores.create_store(request)
-        return self._stores.setdefault(request.session_id, self._broken(intact))
-
-
-async def passes(case: str, make: Callable[[], Any]) -> bool:
-    """Whether that case of the suite passes on a storage that `make` builds.
-
-    Any error that is neither the case's own verdict nor the store's is a mistake in this file.
-    """
-    suite = StorageConformance()
-    clock = ManualClock()
-    storage: Storage = make()
-    storage.bind(clock=clock, ids=FixedIdSource())
-    await storage.open()
-    method = getattr(suite, case)
-    asked = inspect.signature(method).parameters
-    given = {"storage": storage, "clock": clock}
-    try:
-        await method(**{name: given[name] for name in asked})
-    except (AssertionError, pytest.fail.Exception, StoreError):
-        return False
-    finally:
-        await storage.aclose()
-    return True
+def a_broken_storage(broken: type[Any]) -> BrokenStorage:
+    storage = BrokenStorage(broken)
+    if broken is NamesAttachmentsItself:
+        storage.attachments = broken(storage.intact.attachments)
+    return storage
 
 
 @pytest.mark.parametrize(
@@ -347,4 +296,4 @@ async def passes(case: str, make: Callable[[], Any]) -> bool:
 async def test_a_broken_store_is_caught(broken: type[Any], case: str) -> None:
     """A suite that nothing can fail would prove nothing about what passes it."""
     assert await passes(case, MemoryStorage)
-    assert not await passes(case, lambda: BrokenStorage(broken))
+    assert not await passes(case, lambda: a_broken_storage(broken))
