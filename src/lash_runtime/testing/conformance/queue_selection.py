@@ -95,14 +95,16 @@ class QueueSelectionConformance(StorageCase):
         lease = await hold(store)
 
         async def all_are_refused(fence: SessionExecutionLeaseFence) -> None:
-            for call in (
-                store.claim_ready_queued_work("s", fence, ALICE, IDLE, TTL_MS, 1),
-                store.claim_ready_queued_work_by_batch_ids(
-                    "s", fence, ALICE, IDLE, TTL_MS, [batch.batch_id]
-                ),
-                store.claim_leading_ready_session_command("s", fence, ALICE, TTL_MS),
-            ):
-                await raised_by(call, SessionExecutionLeaseExpired)
+            lost = SessionExecutionLeaseExpired
+            one = [batch.batch_id]
+            await raised_by(store.claim_ready_queued_work("s", fence, ALICE, IDLE, TTL_MS, 1), lost)
+            await raised_by(
+                store.claim_ready_queued_work_by_batch_ids("s", fence, ALICE, IDLE, TTL_MS, one),
+                lost,
+            )
+            await raised_by(
+                store.claim_leading_ready_session_command("s", fence, ALICE, TTL_MS), lost
+            )
 
         for fence in forged(lease):
             await all_are_refused(fence)

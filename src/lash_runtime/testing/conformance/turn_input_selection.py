@@ -1,8 +1,6 @@
 """What a claim takes of the inputs: those meant for its turn, oldest first."""
 
-from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any
 
 import anyio
 
@@ -100,14 +98,14 @@ class TurnInputSelectionConformance(StorageCase):
         lease = await hold(store)
 
         async def all_are_refused(fence: SessionExecutionLeaseFence) -> None:
-            calls: tuple[Awaitable[Any], ...] = (
-                store.claim_next_turn_inputs("s", fence, ALICE, TTL_MS, 1),
-                store.claim_active_turn_inputs("s", fence, ALICE, "t1", AFTER_WORK, TTL_MS, 1),
-                store.claim_turn_input("s", fence, names[0]),
-                store.defer_orphaned_active_turn_inputs("s", fence),
+            lost = SessionExecutionLeaseExpired
+            at = AFTER_WORK
+            await raised_by(store.claim_next_turn_inputs("s", fence, ALICE, TTL_MS, 1), lost)
+            await raised_by(
+                store.claim_active_turn_inputs("s", fence, ALICE, "t1", at, TTL_MS, 1), lost
             )
-            for call in calls:
-                await raised_by(call, SessionExecutionLeaseExpired)
+            await raised_by(store.claim_turn_input("s", fence, names[0]), lost)
+            await raised_by(store.defer_orphaned_active_turn_inputs("s", fence), lost)
 
         for fence in forged(lease):
             await all_are_refused(fence)
