@@ -83,6 +83,20 @@ def test_no_package_loads_an_sdk_before_it_is_used(door: str) -> None:
     assert loaded_by(f"import {door}") & {"openai", "httpx", "pytest", "hypothesis"} == set()
 
 
+def test_an_import_builds_no_validator() -> None:
+    """Each costs a millisecond, and for the first pydantic looks through every distribution."""
+    program = (
+        "import lash_runtime; from lash_runtime.model._value import Value as base\n"
+        "def kinds(kind): return [kind, *(k for c in kind.__subclasses__() for k in kinds(c))]\n"
+        "print(*(kind.__name__ for kind in kinds(base) if kind.__pydantic_complete__))"
+    )
+    built = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert built == []
+
+
 def test_the_base_dependencies_are_the_four() -> None:
     """Whoever embeds a library inherits what it depends on."""
     base = {
