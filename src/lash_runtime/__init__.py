@@ -14,6 +14,7 @@ from .errors import (
     MissingProtocolPlugin,
     RuntimeFailure,
     SessionClosed,
+    SessionDeleted,
     SessionError,
     SessionNotDurable,
     SessionStillInUse,
@@ -62,6 +63,12 @@ from .model.usage import SessionUsageReport, TokenUsage
 from .ports.attachments import StoredAttachment
 from .ports.cancel import CancelToken
 from .ports.leases import LeaseTimings
+from .ports.session_catalogue import (
+    SessionDeleteReport,
+    SessionOrder,
+    SessionPage,
+    SessionPickerInfo,
+)
 from .ports.tools import ToolContext
 from .runtime.attachment_sweep import AttachmentSweepReport
 from .runtime.residency import Residency
@@ -123,9 +130,14 @@ __all__ = [
     "RuntimeFailure",
     "SessionBuilder",
     "SessionClosed",
+    "SessionDeleteReport",
+    "SessionDeleted",
     "SessionError",
     "SessionNodeRecord",
     "SessionNotDurable",
+    "SessionOrder",
+    "SessionPage",
+    "SessionPickerInfo",
     "SessionPolicy",
     "SessionReadView",
     "SessionSpec",

@@ -9,13 +9,20 @@ from .errors import (
     EmbedError,
     RuntimeFailure,
     SessionClosed,
+    SessionDeleted,
     SessionNotDurable,
     SessionStillInUse,
     StoreFailure,
 )
 from .ports.attachments import AttachmentStoreError
-from .ports.store_errors import StoreError
-from .runtime.faults import RuntimeFault, SessionHasNoStore, SessionInUse, SessionIsClosed
+from .ports.store_errors import StoredSessionDeleted, StoreError
+from .runtime.faults import (
+    RuntimeFault,
+    SessionHasNoStore,
+    SessionInUse,
+    SessionIsClosed,
+    SessionIsDeleted,
+)
 
 
 @contextmanager
@@ -25,6 +32,8 @@ def translated() -> Iterator[None]:
         yield
     except RuntimeFault as fault:
         raise error_of_fault(fault) from fault
+    except StoredSessionDeleted as error:
+        raise SessionDeleted(session_id=error.session_id) from error
     except StoreError as error:
         raise StoreFailure(error.code, str(error)) from error
     except AttachmentStoreError as error:
@@ -36,6 +45,8 @@ def error_of_fault(fault: RuntimeFault) -> EmbedError:
     match fault:
         case SessionIsClosed():
             return SessionClosed(session_id=fault.session_id)
+        case SessionIsDeleted():
+            return SessionDeleted(session_id=fault.session_id)
         case SessionInUse():
             return SessionStillInUse(
                 session_id=fault.session_id, clones=fault.handles, turns=fault.turns

@@ -17,7 +17,12 @@ import anyio
 
 from ._translation import translated
 from .attachment_access import CoreAttachmentAccess
-from .errors import CoreClosed, InvalidConfiguration, InvalidSessionId
+from .errors import (
+    CoreClosed,
+    InvalidConfiguration,
+    InvalidSessionId,
+    MissingSessionStoreFactory,
+)
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
 from .model.records import dataclass
@@ -30,6 +35,12 @@ from .ports.ids import IdSource
 from .ports.leases import LeaseOwnerIdentity, LeaseTimings
 from .ports.provider import Provider, ResolvedProvider
 from .ports.replay import LiveReplayStore
+from .ports.session_catalogue import (
+    SessionDeleteReport,
+    SessionOrder,
+    SessionPage,
+    SessionQuery,
+)
 from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
 from .ports.turn_persistence import TurnPersistence
@@ -37,13 +48,9 @@ from .protocols.standard import StandardProtocol
 from .providers.handle import as_handle
 from .runtime.environment import RuntimeEnvironment
 from .runtime.faults import SessionBusy
-from .runtime.lanes import SessionLanes
 from .runtime.lash_runtime import LashRuntime, SessionBinding
-from .runtime.lease_keeper import LeaseKeeper
-from .runtime.observation import ObservationCells
 from .runtime.open_session import OpenSession
 from .runtime.residency import Residency
-from .runtime.tasks import TaskOwner
 from .session import LashSession, OpenRequest, ParkedSession, SessionBuilder
 from .stores.local_process import local_process_liveness
 from .stores.memory import MemoryStorage
@@ -106,9 +113,7 @@ class LashCore:
     def session(self, session_id: str) -> SessionBuilder:
         """How to open the session of that id; no I/O. Raises `InvalidSessionId` for a blank id
         or one that is not storable text. Ids are keys and never become paths."""
-        reason = "it is blank" if not session_id.strip() else why_not_storable(session_id)
-        if reason is not None:
-            raise InvalidSessionId(reason=reason)
+        _check_session_id(session_id)
         return SessionBuilder(self._open_session, OpenRequest(session_id=session_id))
 
     async def resume(self, parked: ParkedSession) -> LashSession:
@@ -121,6 +126,53 @@ class LashCore:
             env = await self._started()
             runtime = LashRuntime(env=env, binding=parked.binding, owner=self._new_owner())
             return LashSession(await self._loaded(runtime))
+
+    async def delete_session(self, session_id: str) -> SessionDeleteReport:
+        """Delete the session and everything that is its own, whoever is using it.
+
+        Its open handles, in this and every other process, raise `SessionDeleted` from then on,
+        and so does a turn that runs, which stores nothing. Child sessions stay. Attachments go
+        unless another session refers to them. Deleting again, or what never existed, is no
+        error; opening the id afterwards starts an empty session.
+
+        Cancelling the wait does not stop the deletion. Raises `MissingSessionStoreFactory` for
+        a core that stores nothing, and `InvalidSessionId`.
+        """
+        _check_session_id(session_id)
+        with translated():
+            env = await self._started()
+            return await env.tasks.complete(
+                self._delete(env, self._catalogue(), session_id), name=f"lash-delete-{session_id}"
+            )
+
+    async def list_sessions(
+        self,
+        *,
+        order: SessionOrder = SessionOrder.LAST_USED,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> SessionPage:
+        """A page of the stored sessions, newest first; loads no transcript.
+
+        `after` is the `next_cursor` of the page before, and leads on in the same order. `limit`
+        is from 1 to 1,000. Raises `MissingSessionStoreFactory` for a core that stores nothing,
+        and a `StoreFailure` with the code `invalid_page_cursor`.
+        """
+        try:
+            query = SessionQuery(order=SessionOrder(order), limit=limit, after=after)
+        except ValueError as error:
+            raise InvalidConfiguration(str(error)) from error
+        with translated():
+            await self._started()
+            return await self._catalogue().list_sessions(query)
+
+    async def session_exists(self, session_id: str) -> bool:
+        """Whether a session of that id is stored. Asking creates nothing; opening would."""
+        _check_session_id(session_id)
+        with translated():
+            await self._started()
+            request = SessionStoreCreateRequest(session_id=session_id)
+            return await self._catalogue().open_existing_store(request) is not None
 
     async def start(self) -> None:
         """Open the storage; entering the core and opening a session do it as needed."""
@@ -153,6 +205,22 @@ class LashCore:
                     await self._shut_down(env)
             finally:
                 self._shut.set()
+
+    async def _delete(
+        self, env: RuntimeEnvironment, stores: SessionStoreFactory, session_id: str
+    ) -> SessionDeleteReport:
+        # Those that are open by now. One that is opened meanwhile may be of the next session.
+        opened = [session for session in self._sessions if session.session_id == session_id]
+        report = await stores.delete_session(session_id)
+        for session in opened:
+            session.end_deleted()
+        env.cells.drop(session_id)
+        return report
+
+    def _catalogue(self) -> SessionStoreFactory:
+        if self._wiring.session_stores is None:
+            raise MissingSessionStoreFactory
+        return self._wiring.session_stores
 
     async def _shut_down(self, env: RuntimeEnvironment) -> None:
         await env.tasks.aclose()
@@ -189,7 +257,7 @@ class LashCore:
                 if wiring.storage is not None:
                     wiring.storage.bind(clock=wiring.clock, ids=wiring.ids)
                     await wiring.storage.open()
-                self._env = _environment(wiring)
+                self._env = wiring.environment()
             return self._env
 
     async def _open_session(self, request: OpenRequest) -> OpenSession:
@@ -275,29 +343,15 @@ class LashCore:
             )
 
 
+def _check_session_id(session_id: str) -> None:
+    reason = "it is blank" if not session_id.strip() else why_not_storable(session_id)
+    if reason is not None:
+        raise InvalidSessionId(reason=reason)
+
+
 async def _close_unfinished(runtime: LashRuntime) -> bool:
     async with runtime.lane.turn():
         return await runtime.closer.close_unfinished()
-
-
-def _environment(wiring: CoreWiring) -> RuntimeEnvironment:
-    tasks = TaskOwner()
-    return RuntimeEnvironment(
-        clock=wiring.clock,
-        ids=wiring.ids,
-        effect_host=wiring.effect_host,
-        attachments=wiring.attachments,
-        max_attachment_bytes=wiring.max_attachment_bytes,
-        session_stores=wiring.session_stores,
-        residency=wiring.residency,
-        protocol=wiring.protocol,
-        catalog=wiring.catalog,
-        core_prompt=wiring.core_prompt,
-        tasks=tasks,
-        keeper=LeaseKeeper(timings=wiring.lease_timings, clock=wiring.clock, tasks=tasks),
-        lanes=SessionLanes(),
-        cells=ObservationCells(replay=wiring.replay),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@
     ├── SessionError          a session could not be opened or may not run
     │   ├── StoreSessionMismatch
     │   ├── SessionClosed
+    │   ├── SessionDeleted
     │   └── SessionStillInUse
     ├── CoreClosed            the core was closed
     ├── StoreFailure          the storage failed; `code` is the store's own
@@ -29,9 +30,11 @@ TERMINAL_CODES = frozenset(
         "attachment_not_found",
         "attachment_sweep_unsupported",
         "execution_scope_turn_id_mismatch",
+        "invalid_page_cursor",
         "invalid_turn_id",
         "missing_execution_scope_id",
         "session_closed",
+        "session_deleted",
         "session_not_durable",
         "store_schema_unsupported",
         "storage_forked",
@@ -169,6 +172,19 @@ class SessionClosed(SessionError):
     def __init__(self, *, session_id: str) -> None:
         super().__init__(
             f"session {session_id!r} was closed or parked on this handle: open or resume it again"
+        )
+        self.session_id = session_id
+
+
+class SessionDeleted(SessionError):
+    """The session was deleted, by whomever; opening its id starts an empty session."""
+
+    code = "session_deleted"
+
+    def __init__(self, *, session_id: str) -> None:
+        super().__init__(
+            f"session {session_id!r} was deleted and nothing of it is stored any more: "
+            "open that id again to start an empty session"
         )
         self.session_id = session_id
 

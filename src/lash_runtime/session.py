@@ -158,6 +158,8 @@ class LashSession:
 
     def _live(self) -> OpenSession:
         if self.closed:
+            with translated():
+                self._shared.ensure_open()
             raise SessionClosed(session_id=self.session_id)
         return self._shared
 

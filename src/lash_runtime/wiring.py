@@ -29,8 +29,13 @@ from .ports.tools import ToolProvider
 from .protocols.standard import StandardProtocol
 from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
 from .replay.memory import InMemoryLiveReplayStore
+from .runtime.environment import RuntimeEnvironment
+from .runtime.lanes import SessionLanes
+from .runtime.lease_keeper import LeaseKeeper
+from .runtime.observation import ObservationCells
 from .runtime.residency import Residency
 from .runtime.session_attachments import MAX_ATTACHMENT_BYTES
+from .runtime.tasks import TaskOwner
 from .tools import ToolCatalog
 from .tools.errors import ToolCatalogError
 
@@ -151,6 +156,26 @@ class CoreWiring:
     lease_timings: LeaseTimings
     clock: Clock
     ids: IdSource
+
+    def environment(self) -> RuntimeEnvironment:
+        """What the sessions of one core share, with nothing in it yet."""
+        tasks = TaskOwner()
+        return RuntimeEnvironment(
+            clock=self.clock,
+            ids=self.ids,
+            effect_host=self.effect_host,
+            attachments=self.attachments,
+            max_attachment_bytes=self.max_attachment_bytes,
+            session_stores=self.session_stores,
+            residency=self.residency,
+            protocol=self.protocol,
+            catalog=self.catalog,
+            core_prompt=self.core_prompt,
+            tasks=tasks,
+            keeper=LeaseKeeper(timings=self.lease_timings, clock=self.clock, tasks=tasks),
+            lanes=SessionLanes(),
+            cells=ObservationCells(replay=self.replay),
+        )
 
 
 def resolver_over(provider: ResolvedProvider | None) -> RuntimeProviderResolver:

@@ -197,6 +197,8 @@ class InMemoryLiveReplayStore:
             if log is None:
                 return
             self._evict(session_id)
+            # What comes next under this id is another session: not even the last place leads on.
+            self._floor = max(self._floor, log.tail + 1)
             log.closed = True
             sleepers, log.sleepers = log.sleepers, None
         wake(sleepers)

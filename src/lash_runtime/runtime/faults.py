@@ -9,6 +9,7 @@ from ..ports.store_errors import (
     SessionExecutionLeaseExpired,
     StoreBackendError,
     StoreContended,
+    StoredSessionDeleted,
     StoreError,
     StoreForked,
     StoreSchemaUnsupported,
@@ -44,6 +45,17 @@ class SessionIsClosed(RuntimeFault):
 
     def __init__(self, session_id: str) -> None:
         super().__init__("session_closed", f"session {session_id!r} was closed or parked")
+        self.session_id = session_id
+
+
+class SessionIsDeleted(RuntimeFault):
+    """The session was deleted, by whomever; nothing of it is stored any more."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            "session_deleted",
+            f"session {session_id!r} was deleted: opening that id starts an empty session",
+        )
         self.session_id = session_id
 
 
@@ -92,6 +104,8 @@ def fault_of_commit(error: StoreError, session_id: str) -> RuntimeFault:
     """The fault for a store error met while accepting, claiming or committing."""
     if isinstance(error, SessionExecutionLeaseExpired):
         return LeaseLost(session_id)
+    if isinstance(error, StoredSessionDeleted):
+        return SessionIsDeleted(session_id)
     if isinstance(error, _SELF_EXPLAINING):
         return RuntimeFault(error.code, f"session {session_id!r}: {error}")
     # The checks of a commit refuse it whole. Only where the database itself failed may the
@@ -105,6 +119,8 @@ def fault_of_commit(error: StoreError, session_id: str) -> RuntimeFault:
 
 def fault_of_refresh(error: StoreError, session_id: str) -> RuntimeFault:
     """The fault for a store error met while reading a session."""
+    if isinstance(error, StoredSessionDeleted):
+        return SessionIsDeleted(session_id)
     if isinstance(error, _SELF_EXPLAINING):
         return RuntimeFault(error.code, f"session {session_id!r}: {error}")
     return RuntimeFault(

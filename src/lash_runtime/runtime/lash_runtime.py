@@ -21,7 +21,7 @@ from ..model.records import dataclass
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
 from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead
-from ..ports.store_errors import StoreError
+from ..ports.store_errors import StoredSessionDeleted, StoreError
 from ..ports.turn_persistence import TurnPersistence
 from .environment import RuntimeEnvironment
 from .faults import (
@@ -195,6 +195,8 @@ class LashRuntime:
             if self.state.leaf_moved:
                 return
             raise
+        except StoreError as error:
+            raise fault_of_commit(error, self.session_id) from error
         try:
             await self.refresh(await self.head())
             if self.state.is_unstored:
@@ -214,6 +216,8 @@ class LashRuntime:
                 await self.require_store("be read or written").release_session_execution_lease(
                     fence
                 )
+            except StoredSessionDeleted:
+                pass  # and the lane with it
             except StoreError as error:
                 log.warning("lease of session %r was not released: %s", self.session_id, error)
 

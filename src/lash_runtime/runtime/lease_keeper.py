@@ -13,9 +13,13 @@ import anyio
 
 from ..ports.clock import Clock
 from ..ports.leases import LeaseTimings, SessionExecutionLease, SessionExecutionLeaseFence
-from ..ports.store_errors import SessionExecutionLeaseExpired, StoreError
+from ..ports.store_errors import (
+    SessionExecutionLeaseExpired,
+    StoredSessionDeleted,
+    StoreError,
+)
 from ..ports.turn_persistence import SessionExecutionLeaseStore
-from .faults import LeaseLost
+from .faults import LeaseLost, SessionIsDeleted
 from .tasks import OwnedTask, TaskOwner
 
 log = logging.getLogger(__name__)
@@ -23,19 +27,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False, slots=True)
 class LeaseGuard:
-    """One held lease. `on_lost` is called once, when it turns out to be lost."""
+    """One held lease. `on_lost` is called once, when it turns out to be lost; `deleted` says
+    that the session went with it."""
 
     store: SessionExecutionLeaseStore
     lease: SessionExecutionLease
     on_lost: Callable[[], None]
     lost: bool = False
+    deleted: bool = False
     renew_at: float = field(default=0.0)
 
     def fence(self) -> SessionExecutionLeaseFence:
         return self.lease.fence()
 
     def ensure_held(self) -> None:
-        """Raise `LeaseLost` if the lease is known to be gone."""
+        """Raise `LeaseLost` or `SessionIsDeleted` if the lease is known to be gone."""
+        if self.deleted:
+            raise SessionIsDeleted(self.lease.session_id)
         if self.lost:
             raise LeaseLost(self.lease.session_id)
 
@@ -103,6 +111,9 @@ class LeaseKeeper:
                 guard.fence(), self.timings.ttl_ms
             )
         except SessionExecutionLeaseExpired:
+            self._lose(guard)
+        except StoredSessionDeleted:
+            guard.deleted = True
             self._lose(guard)
         except StoreError as error:
             log.warning(

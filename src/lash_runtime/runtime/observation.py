@@ -329,6 +329,15 @@ class ObservationCells:
         self._replay = replay
         self._observed: WeakValueDictionary[str, ObservedSession] = WeakValueDictionary()
 
+    def drop(self, session_id: str) -> None:
+        """The session was deleted. Whoever watches it has seen the last of it, and what comes
+        under its id is another session, with watchers of its own."""
+        self._observed.pop(session_id, None)
+        try:
+            self._replay.drop_session(session_id)
+        except Exception as error:
+            log.warning("session %r: could not drop its events: %s", session_id, error)
+
     def cell(self, session_id: str) -> ObservationCell:
         """A cell for one more runtime of that session."""
         observed = self._observed.get(session_id)

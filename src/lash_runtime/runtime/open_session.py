@@ -4,9 +4,11 @@ A session can be given up only by its last handle, with no turn running or in li
 counted here, never guessed from garbage collection.
 """
 
+from contextlib import suppress
+
 from ..model.turn_input import TurnInput
 from ..model.unicode_text import why_not_storable
-from .faults import RuntimeFault, SessionInUse, SessionIsClosed
+from .faults import RuntimeFault, SessionInUse, SessionIsClosed, SessionIsDeleted
 from .lash_runtime import LashRuntime
 from .running_turns import RunningTurn, RunningTurns
 from .turn.request import TurnRequest
@@ -20,6 +22,7 @@ class OpenSession:
         self._runtime = runtime
         self._turns = RunningTurns()
         self._closed = False
+        self._deleted = False
         self.handles = 1
 
     @property
@@ -37,6 +40,8 @@ class OpenSession:
         return self._closed
 
     def ensure_open(self) -> None:
+        if self._deleted:
+            raise SessionIsDeleted(self.session_id)
         if self._closed:
             raise SessionIsClosed(self.session_id)
 
@@ -75,9 +80,11 @@ class OpenSession:
         """
         self._ensure_unused()
         if self._runtime.state.is_unstored:
-            await self._runtime.env.tasks.complete(
-                self._flush(), name=f"lash-flush-{self.session_id}"
-            )
+            # Of a session that was deleted elsewhere nothing is left to store.
+            with suppress(SessionIsDeleted):
+                await self._runtime.env.tasks.complete(
+                    self._flush(), name=f"lash-flush-{self.session_id}"
+                )
             self._ensure_unused()
         self._shut()
         return self._runtime
@@ -89,6 +96,16 @@ class OpenSession:
     def abandon(self) -> None:
         """Close without storing anything: the core is going away."""
         if not self._closed:
+            self._shut()
+
+    def end_deleted(self) -> None:
+        """The session was deleted: its turns wind down, and every use of it says so from now on.
+
+        A turn that runs stores nothing and fails with `SessionIsDeleted`.
+        """
+        if not self._closed:
+            self._deleted = True
+            self._turns.cancel_all()
             self._shut()
 
     def _shut(self) -> None:

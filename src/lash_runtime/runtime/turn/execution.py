@@ -36,9 +36,13 @@ from ...model.usage import TokenLedgerEntry
 from ...ports.durability import DurabilityTier
 from ...ports.effects import RuntimeEffectController, RuntimeScope
 from ...ports.provider import ResolvedProvider
-from ...ports.store_errors import SessionExecutionLeaseExpired, StoreError
+from ...ports.store_errors import (
+    SessionExecutionLeaseExpired,
+    StoredSessionDeleted,
+    StoreError,
+)
 from ...ports.turn_ledger import TurnSettlement, TurnState
-from ..faults import LeaseLost, fault_of_commit
+from ..faults import fault_of_commit
 from ..lash_runtime import LashRuntime
 from ..lease_keeper import LeaseGuard
 from ..session_attachments import SessionAttachments
@@ -214,8 +218,8 @@ class TurnExecution:
         store = self._runtime.require_store("store progress")
         try:
             result = await store.commit_runtime_state(commit)
-        except SessionExecutionLeaseExpired as error:
-            raise LeaseLost(self._runtime.session_id) from error
+        except (SessionExecutionLeaseExpired, StoredSessionDeleted) as error:
+            raise fault_of_commit(error, self._runtime.session_id) from error
         except StoreError as error:
             log.warning(
                 "progress of turn %r was not stored, it goes on: %s", self._request.turn_id, error

@@ -34,7 +34,7 @@ from ...ports.turn_ledger import (
     TurnState,
 )
 from ...ports.turn_persistence import TurnPersistence
-from ..faults import LeaseLost, RuntimeFault, fault_of_refresh
+from ..faults import LeaseLost, RuntimeFault, SessionIsDeleted, fault_of_refresh
 from ..lash_runtime import LashRuntime
 from ..lease_keeper import LeaseGuard
 from .acceptance import AcceptedTurn, SettledTurn, accept
@@ -93,7 +93,7 @@ class TurnRun:
             # closes the turn, and giving the lane back lets them do it at once.
             await self._give_lane_back()
             raise
-        except LeaseLost:
+        except (LeaseLost, SessionIsDeleted):
             raise
         except RuntimeFault as fault:
             await self._settle_failed(fault)

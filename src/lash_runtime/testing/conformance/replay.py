@@ -169,7 +169,7 @@ class ReplayConformance(ReplayCase):
         cursors = tell(store, "a", "b")
         store.drop_session("s")
         tell(store, "anew")
-        for cursor in (start, cursors[0]):
+        for cursor in (start, *cursors):
             assert isinstance(store.replay_after_cursor(cursor), Gap)
 
     def test_a_session_at_rest_goes_on_where_it_was(
