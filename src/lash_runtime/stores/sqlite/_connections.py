@@ -6,10 +6,10 @@ locks that this process holds. That a file is not a database is therefore SQLite
 
 import sqlite3
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from ...model.records import dataclass
 from ...ports.store_errors import StoreSchemaUnsupported
 from ._migrations import CURRENT, Schema, Standing, prepare, standing, version_of
 

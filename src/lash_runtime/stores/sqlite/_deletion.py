@@ -6,10 +6,10 @@ and rows that nobody can reach; whoever deletes next, or wants the id again, rem
 """
 
 import sqlite3
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from ...model.records import dataclass
 from ...ports.clock import Clock
 from ...ports.session_catalogue import SessionDeleteReport
 from . import _sessions
