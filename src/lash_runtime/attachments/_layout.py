@@ -72,17 +72,17 @@ class AttachmentFiles:
         _flush_folder(path.parent)
 
     def stored(self, older_than_ns: int) -> Iterator[str]:
-        """The ids of bytes that were last written at that time or before, or are set aside."""
-        for path in self._live.glob("*/*"):
+        """The ids of bytes that were last written at that time or before, set aside or not."""
+        live = (path for path in self._live.glob("*/*") if path.suffix != _SIDECAR)
+        for path in (*live, *self._retired.glob(f"*{_BYTES}")):
+            attachment_id = path.name.partition(".")[0]
             with suppress(FileNotFoundError):
-                if is_id(path.name) and path.stat().st_mtime_ns <= older_than_ns:
-                    yield path.name
-        yield from self.retired()
+                if is_id(attachment_id) and path.stat().st_mtime_ns <= older_than_ns:
+                    yield attachment_id
 
     def retired(self) -> Iterator[str]:
         for path in self._retired.glob(f"*{_BYTES}"):
-            attachment_id = path.name.partition(".")[0]
-            if is_id(attachment_id):
+            if is_id(attachment_id := path.name.partition(".")[0]):
                 yield attachment_id
 
     def retire(self, attachment_id: str, sweep_id: str) -> None:

@@ -145,7 +145,7 @@ class AttachmentReferences(Protocol):
 
     A session keeps an attachment that it has committed, that it means to keep since later than
     the moment asked about, or that it meant to keep at any time while one of its turns is
-    unfinished.
+    unfinished or an input waits for one.
     """
 
     async def list_abandoned(self, older_than_epoch_ms: int) -> Sequence[str]:

@@ -7,9 +7,9 @@ once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ..model.records import dataclass
 from ..ports.attachments import (
     AttachmentReferences,
     AttachmentStore,

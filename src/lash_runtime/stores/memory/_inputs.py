@@ -73,6 +73,11 @@ class PendingInputs:
         self._keys: dict[str, InputRow] = {}
         self._submitted: dict[str, PendingTurnInputDraft] = {}
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether an input waits or is in the hands of a turn."""
+        return bool(self._unfinished)
+
     def enqueue(
         self, draft: PendingTurnInputDraft, *, input_id: str, now_ms: int
     ) -> PendingTurnInput:

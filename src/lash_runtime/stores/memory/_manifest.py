@@ -51,8 +51,8 @@ class Manifest:
             )
 
     def keeps(self, attachment_id: str, older_than_ms: int, *, working: bool) -> bool:
-        """`working` says that the session has an unfinished turn: it may have stored something
-        long ago that only its commit will show."""
+        """`working` says that the session has an unfinished turn or a waiting input, which may
+        refer to something that was stored long ago and that only a commit will name."""
         row = self._rows.get(attachment_id)
         if row is None:
             return False

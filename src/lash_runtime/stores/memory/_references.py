@@ -40,7 +40,9 @@ class MemoryAttachmentReferences:
     def _is_kept(self, attachment_id: str, older_than_epoch_ms: int) -> bool:
         return any(
             book.attachments.keeps(
-                attachment_id, older_than_epoch_ms, working=bool(book.turns.unfinished())
+                attachment_id,
+                older_than_epoch_ms,
+                working=bool(book.turns.unfinished()) or book.inputs.is_unfinished,
             )
             for book in self._library.books()
         )

@@ -38,7 +38,8 @@ AGED: Final = """
       FROM attachment_manifest
      WHERE committed_at_ms IS NULL AND intent_at_ms <= ?
 """
-# An unfinished turn may have stored something long ago that only its commit will show.
+# An unfinished turn or a waiting input may refer to something that was stored long ago and that
+# only a commit will name.
 KEPT_OF: Final = """
     SELECT value
       FROM json_each(:ids)
@@ -49,7 +50,10 @@ KEPT_OF: Final = """
               AND (   m.committed_at_ms IS NOT NULL
                    OR m.intent_at_ms > :until_ms
                    OR EXISTS (SELECT 1 FROM turns AS t
-                               WHERE t.session_id = m.session_id AND t.settled_at_ms IS NULL)))
+                               WHERE t.session_id = m.session_id AND t.settled_at_ms IS NULL)
+                   OR EXISTS (SELECT 1 FROM pending_turn_inputs AS i
+                               WHERE i.session_id = m.session_id
+                                 AND i.state NOT IN ('cancelled', 'completed'))))
 """
 FORGET_EVERYWHERE: Final = """
     DELETE FROM attachment_manifest

@@ -17,6 +17,8 @@ import pytest
 
 _SUITES = (
     "acceptance",
+    "attachment_references",
+    "attachment_sweeps",
     "attachments",
     "checkpoints",
     "commits",
@@ -44,7 +46,13 @@ pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
 
 from ._replay_case import ReplayStoreFactory  # noqa: E402
 from .acceptance import AcceptanceConformance  # noqa: E402
-from .attachments import AttachmentConformance, ManifestConformance  # noqa: E402
+from .attachment_references import AttachmentReferenceConformance  # noqa: E402
+from .attachment_sweeps import AttachmentSweepConformance  # noqa: E402
+from .attachments import (  # noqa: E402
+    AttachmentConformance,
+    DurableAttachmentConformance,
+    ManifestConformance,
+)
 from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
 from .deletion import DeletionConformance  # noqa: E402
@@ -68,10 +76,13 @@ from .turn_inputs import TurnInputConformance  # noqa: E402
 __all__ = [
     "AcceptanceConformance",
     "AttachmentConformance",
+    "AttachmentReferenceConformance",
+    "AttachmentSweepConformance",
     "CheckpointConformance",
     "CommitConformance",
     "CommitOrderConformance",
     "DeletionConformance",
+    "DurableAttachmentConformance",
     "DurableStorageConformance",
     "GraphConformance",
     "LeaseConformance",
@@ -108,6 +119,8 @@ class StorageConformance(
     AcceptanceConformance,
     SettlementConformance,
     AttachmentConformance,
+    AttachmentSweepConformance,
+    AttachmentReferenceConformance,
     ManifestConformance,
     DeletionConformance,
     ListingConformance,

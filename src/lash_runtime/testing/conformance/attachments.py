@@ -1,10 +1,14 @@
 """Attachments: bytes by their content, and the manifest of who means to keep them."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
+import anyio
+import pytest
+
 from ...model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
-from ...ports.attachments import AttachmentIntent, AttachmentStoreError
+from ...ports.attachments import AttachmentIntent, AttachmentStore, AttachmentStoreError
 from ...ports.storage import Storage
 from ...ports.turn_persistence import TurnPersistence
 from ..clocks import ManualClock
@@ -27,15 +31,23 @@ ABSENT_IDS: Final = (
 
 
 class AttachmentConformance(StorageCase):
-    """Equal bytes are one attachment; its id follows from them and is never a path."""
+    """Equal bytes are one attachment; its id follows from them and is never a path.
 
-    async def test_bytes_come_back_as_they_were(self, storage: Storage) -> None:
+    For a store that is no part of a storage, override the fixture `attachments`.
+    """
+
+    @pytest.fixture
+    def attachments(self, storage: Storage) -> AttachmentStore:
+        """A new, empty attachment store."""
+        return storage.attachments
+
+    async def test_bytes_come_back_as_they_were(self, attachments: AttachmentStore) -> None:
         """Empty, binary and large ones alike, under the hash of their content."""
         meta = AttachmentCreateMeta(
             media_type=MediaType(type=ImageFormat.WEBP), width=640, height=480, label="Oslo"
         )
         for data in (b"", bytes(range(256)), b"\x89PNG" * 250_000):
-            ref = await storage.attachments.put(data, meta)
+            ref = await attachments.put(data, meta)
             assert ref.id == hashlib.sha256(data).hexdigest()
             assert ref.byte_len == len(data)
             assert (ref.media_type, ref.width, ref.height, ref.label) == (
@@ -44,39 +56,91 @@ class AttachmentConformance(StorageCase):
                 480,
                 "Oslo",
             )
-            stored = await storage.attachments.get(ref.id)
+            stored = await attachments.get(ref.id)
             assert (stored.data, stored.meta) == (data, ref)
 
-    async def test_equal_bytes_are_stored_once(self, storage: Storage) -> None:
+    async def test_equal_bytes_are_stored_once(self, attachments: AttachmentStore) -> None:
         """The id is the same, and the last metadata given wins."""
-        one = await storage.attachments.put(b"same", PNG)
+        one = await attachments.put(b"same", PNG)
         labelled = PNG.model_copy(update={"label": "later"})
-        two = await storage.attachments.put(b"same", labelled)
+        two = await attachments.put(b"same", labelled)
         assert one.id == two.id
-        assert (await storage.attachments.get(one.id)).meta == two
+        assert (await attachments.get(one.id)).meta == two
 
-    async def test_an_unknown_attachment_is_not_found(self, storage: Storage) -> None:
+    async def test_an_unknown_attachment_is_not_found(self, attachments: AttachmentStore) -> None:
         """So is an id that could be no attachment's; nothing outside the store is looked at."""
-        await storage.attachments.put(b"here", PNG)
+        await attachments.put(b"here", PNG)
         for attachment_id in ABSENT_IDS:
-            error = await raised_by(storage.attachments.get(attachment_id), AttachmentStoreError)
+            error = await raised_by(attachments.get(attachment_id), AttachmentStoreError)
             assert error.code == "not_found", attachment_id
 
-    async def test_deleting_removes_the_bytes(self, storage: Storage) -> None:
+    async def test_deleting_removes_the_bytes(self, attachments: AttachmentStore) -> None:
         """A second time is no error, and the same bytes can be stored again."""
-        ref = await storage.attachments.put(b"gone", PNG)
-        await storage.attachments.delete(ref.id)
-        await storage.attachments.delete(ref.id)
-        error = await raised_by(storage.attachments.get(ref.id), AttachmentStoreError)
+        ref = await attachments.put(b"gone", PNG)
+        await attachments.delete(ref.id)
+        await attachments.delete(ref.id)
+        error = await raised_by(attachments.get(ref.id), AttachmentStoreError)
         assert error.code == "not_found"
-        assert await storage.attachments.put(b"gone", PNG) == ref
+        assert await attachments.put(b"gone", PNG) == ref
 
-    async def test_deleting_what_is_not_there_touches_nothing(self, storage: Storage) -> None:
+    async def test_deleting_what_is_not_there_touches_nothing(
+        self, attachments: AttachmentStore
+    ) -> None:
         """Unknown and malformed ids, also those that look like a path or a pattern."""
-        ref = await storage.attachments.put(b"kept", PNG)
+        ref = await attachments.put(b"kept", PNG)
         for attachment_id in ABSENT_IDS:
-            await storage.attachments.delete(attachment_id)
-        assert (await storage.attachments.get(ref.id)).data == b"kept"
+            await attachments.delete(attachment_id)
+        assert (await attachments.get(ref.id)).data == b"kept"
+
+    async def test_the_bytes_are_the_callers_no_more(self, attachments: AttachmentStore) -> None:
+        """What is done to a buffer after it was put changes nothing that is stored."""
+        buffer = bytearray(b"as it was")
+        ref = await attachments.put(bytes(buffer), PNG)
+        buffer[:] = b"as it is!"
+        assert (await attachments.get(ref.id)).data == b"as it was"
+
+    async def test_many_may_put_the_same_at_once(self, attachments: AttachmentStore) -> None:
+        """Each gets the same reference, and none finds another's half-written bytes."""
+        data = bytes(range(256)) * 1_000
+        refs = []
+
+        async def put() -> None:
+            ref = await attachments.put(data, PNG)
+            assert (await attachments.get(ref.id)).data == data
+            refs.append(ref)
+
+        async with anyio.create_task_group() as puts:
+            for _ in range(16):
+                puts.start_soon(put)
+        assert refs == [refs[0]] * 16
+
+
+class DurableAttachmentConformance(StorageCase):
+    """What a store that outlives its process must also do.
+
+    Each call of `attachment_store_factory` must give a new store over one and the same place.
+    """
+
+    async def test_bytes_outlive_the_store(
+        self, attachment_store_factory: Callable[[], AttachmentStore]
+    ) -> None:
+        """With all that is known of them."""
+        ref = await attachment_store_factory().put(b"kept", PNG.model_copy(update={"label": "a"}))
+        stored = await attachment_store_factory().get(ref.id)
+        assert (stored.data, stored.meta) == (b"kept", ref)
+
+    async def test_two_stores_share_their_bytes(
+        self, attachment_store_factory: Callable[[], AttachmentStore]
+    ) -> None:
+        """What one has put or deleted, the other has as well."""
+        one, two = attachment_store_factory(), attachment_store_factory()
+        ref = await one.put(b"shared", PNG)
+        assert (await two.get(ref.id)).data == b"shared"
+        relabelled = await two.put(b"shared", PNG.model_copy(update={"label": "b"}))
+        assert (await one.get(ref.id)).meta == relabelled
+        await two.delete(ref.id)
+        error = await raised_by(one.get(ref.id), AttachmentStoreError)
+        assert error.code == "not_found"
 
 
 class ManifestConformance(StorageCase):
@@ -160,3 +224,14 @@ class ManifestConformance(StorageCase):
         await one.forget("b")
         assert await self._waiting(one) == []
         assert await self._waiting(two) == ["a", "b"]
+
+    async def test_what_is_committed_needs_no_intent(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """A session may refer to what another has stored, and an intent that comes later does
+        not make it waiting again."""
+        store = await a_store(storage)
+        await store.commit_refs("s", ("a",))
+        clock.advance(1)
+        await self._intend(store, "a", clock.timestamp_ms())
+        assert await self._waiting(store) == []
