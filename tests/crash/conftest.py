@@ -18,7 +18,7 @@ REPORT_TIMEOUT_S: Final = 60
 def processes() -> ForkServerContext:
     """A server that has the library loaded and forks a fresh process from it in milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash.workload"])
+    context.set_forkserver_preload(["crash.workload", "crash.queue_workload"])
     # The server imports before it is told the path of its parent, so it has to inherit one.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
