@@ -122,11 +122,11 @@ DEFER_ONE: Final = f"""
     UPDATE pending_turn_inputs SET {_TO_THE_NEXT_TURN}
      WHERE enqueue_seq = ?
 """  # noqa: S608 - made of constants
-LOAD_OF_TURNS: Final = """
+LOAD_OF_TURNS: Final = f"""
     SELECT enqueue_seq, state, ingress_turn_id, enqueued_at_ms
       FROM pending_turn_inputs
-     WHERE session_id = ? AND state IN (?, ?) AND claim_generation IS NOT ?
-"""
+     WHERE session_id = ? AND state IN (?, ?) AND {UNHELD}
+"""  # noqa: S608 - made of constants
 
 _INGRESS: Final[TypeAdapter[TurnInputIngress]] = TypeAdapter(TurnInputIngress)
 
