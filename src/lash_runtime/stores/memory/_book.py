@@ -5,7 +5,6 @@ loop that makes each call a transaction.
 Rule 2: a commit costs what it adds. What is stored is immutable, so reads share it.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import assert_never
@@ -13,7 +12,6 @@ from typing import assert_never
 from ...kernel.session_digest import SessionDigest, digest_of
 from ...model.canonical import canonical_hash
 from ...model.frames import AgentFrameRecord
-from ...model.nodes import SessionNodeRecord
 from ...model.records import dataclass
 from ...model.session_meta import PersistedSessionConfig, SessionMeta
 from ...model.usage import TokenLedgerEntry, merge_ledger
@@ -40,7 +38,6 @@ from ...ports.store_errors import (
     HeadRevisionConflict,
     RuntimeTurnCommitConflict,
     SessionBindingMismatch,
-    StoreBackendError,
 )
 from ...ports.turn_ledger import (
     LaneUnfinished,
@@ -55,6 +52,7 @@ from ._checkpoints import Checkpoints, manifest_of
 from ._inputs import PendingInputs
 from ._lane import Lane
 from ._manifest import Manifest
+from ._nodes import NewNodes, Nodes
 from ._turns import TurnRows
 from ._work import WorkQueue
 
@@ -89,7 +87,6 @@ class SessionBook:
         "_checkpoints",
         "_head",
         "_ledger",
-        "_nodes",
         "_stamps",
         "attachments",
         "created_at_ms",
@@ -98,6 +95,7 @@ class SessionBook:
         "inputs",
         "lane",
         "meta",
+        "nodes",
         "session_id",
         "turns",
         "updated_at_ms",
@@ -119,8 +117,8 @@ class SessionBook:
         self.work = WorkQueue(session_id, self.lane, numbers.work)
         self.inputs = PendingInputs(session_id, self.lane, numbers.inputs)
         self.attachments = Manifest(session_id)
+        self.nodes = Nodes(session_id)
         self._head: Head | None = None
-        self._nodes: dict[str, SessionNodeRecord] = {}
         self._checkpoints = Checkpoints()
         self._ledger: tuple[TokenLedgerEntry, ...] = ()
         self._stamps: dict[str, tuple[str, RuntimeCommitResult]] = {}
@@ -129,10 +127,6 @@ class SessionBook:
     def exists(self) -> bool:
         """Whether the session was created; a lease alone does not create one."""
         return self.meta is not None
-
-    @property
-    def node_count(self) -> int:
-        return len(self._nodes)
 
     def create(self, meta: SessionMeta, now_ms: int) -> None:
         self.meta = meta
@@ -148,9 +142,6 @@ class SessionBook:
             checkpoint_ref=head.checkpoint_ref,
         )
 
-    def node(self, node_id: str) -> SessionNodeRecord | None:
-        return self._nodes.get(node_id)
-
     def read(self, scope: SessionReadScope) -> PersistedSessionRead | None:
         head = self._head
         if head is None:
@@ -158,10 +149,10 @@ class SessionBook:
         match scope:
             case FullGraph():
                 leaf = head.leaf_node_id
-                nodes = tuple(self._nodes.values())
+                nodes = self.nodes.live()
             case ActivePath(leaf_node_id=asked):
                 leaf = head.leaf_node_id if asked is None else asked
-                nodes = self._path_to(leaf)
+                nodes = self.nodes.path_to(leaf)
             case _:
                 assert_never(scope)
         return PersistedSessionRead(
@@ -209,11 +200,11 @@ class SessionBook:
         # Everything is checked: from here on nothing raises.
         added = digest_of(nodes.values())
         if isinstance(commit.graph, GraphReplaceFull):
-            self._nodes = nodes
+            self.nodes.clear()
             self.digest = added
         else:
-            self._nodes.update(nodes)
             self.digest = self.digest.followed_by(added)
+        self.nodes.add(nodes)
         self.updated_at_ms = now_ms
         self._head = Head(
             revision=result.head_revision,
@@ -299,7 +290,7 @@ class SessionBook:
         self.attachments.release_all(now_ms)
         self.work.clear()
         self.inputs.clear()
-        self._nodes = {}
+        self.nodes.clear()
         self.digest = SessionDigest()
         self.updated_at_ms = now_ms
         self._checkpoints = Checkpoints()
@@ -318,19 +309,6 @@ class SessionBook:
         checkpoint = None if self._head is None else self._head.checkpoint
         return 0 if checkpoint is None else checkpoint.turn_state.turn_index
 
-    def _path_to(self, leaf_node_id: str | None) -> tuple[SessionNodeRecord, ...]:
-        path: list[SessionNodeRecord] = []
-        node_id = leaf_node_id
-        while node_id is not None and (node := self._nodes.get(node_id)) is not None:
-            if len(path) == len(self._nodes):
-                raise StoreBackendError(
-                    f"the nodes of session {self.session_id!r} above {leaf_node_id!r} form a cycle"
-                )
-            path.append(node)
-            node_id = node.parent_node_id
-        path.reverse()
-        return tuple(path)
-
     def _earlier_result(self, stamp: RuntimeTurnCommitStamp | None) -> RuntimeCommitResult | None:
         if stamp is None:
             return None
@@ -339,28 +317,15 @@ class SessionBook:
             raise RuntimeTurnCommitConflict(session_id=self.session_id, turn_id=stamp.turn_id)
         return result
 
-    def _new_nodes(self, delta: GraphCommitDelta) -> dict[str, SessionNodeRecord]:
+    def _new_nodes(self, delta: GraphCommitDelta) -> NewNodes:
         """What `delta` adds to the nodes that it leaves in place."""
         match delta:
             case GraphUnchanged():
                 return {}
             case GraphAppend(nodes=nodes):
-                return self._without_conflict(nodes, self._nodes)
+                return self.nodes.new_among(nodes)
             case GraphReplaceFull(nodes=nodes):
-                return self._without_conflict(nodes, {})
-
-    def _without_conflict(
-        self, nodes: Iterable[SessionNodeRecord], present: Mapping[str, SessionNodeRecord]
-    ) -> dict[str, SessionNodeRecord]:
-        added: dict[str, SessionNodeRecord] = {}
-        for node in nodes:
-            known = present.get(node.node_id) or added.setdefault(node.node_id, node)
-            if known != node:
-                raise StoreBackendError(
-                    f"node {node.node_id!r} of session {self.session_id!r} exists with other "
-                    "content: a node never changes once it is stored"
-                )
-        return added
+                return self.nodes.new_without_others(nodes)
 
     def _release_lane(self, commit: RuntimeCommit) -> None:
         if commit.release_session_execution_lease is not None:

@@ -275,6 +275,16 @@ class PendingInputs:
         for row in tuple(self._unfinished.values()):
             self._move(row, state=TurnInputState.CANCELLED)
 
+    def vacuum(self) -> int:
+        """Take away what is over, with the source keys that it holds; returns how many."""
+        over = [row for row in self._rows if row.value.state in _OVER]
+        for row in over:
+            self._rows.remove(row)
+            draft = self._submitted.pop(row.key)
+            if draft.source_key is not None:
+                del self._keys[draft.source_key]
+        return len(over)
+
     def _waiting(self, state: TurnInputState, live_generation: int) -> Iterator[InputRow]:
         for row in self._unfinished.values():
             if row.value.state is state and not row.is_held(live_generation):

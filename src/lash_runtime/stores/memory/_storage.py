@@ -68,7 +68,7 @@ class MemorySessionStores(MemoryAttachmentReferences):
         return SessionDeleteReport(
             session_id=session_id,
             existed=book.exists,
-            removed_node_count=book.node_count,
+            removed_node_count=len(book.nodes),
             removed_turn_count=len(book.turns),
             removed_attachment_count=sum(dropped),
         )

@@ -22,10 +22,11 @@ from ...ports.turn_ledger import (
     TurnSettlement,
 )
 from ._library import Library, SessionLibrary
+from ._maintenance import MemoryMaintenance
 from ._waiting import MemoryQueuedWork, MemoryTurnInputs
 
 
-class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork):
+class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork, MemoryMaintenance):
     """The store of one session.
 
     Leases, turns, inputs and queued work go by the session id that they name; everything else
@@ -46,7 +47,7 @@ class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork):
         return self._library.book(self._session_id).head_stamp()
 
     async def load_node(self, node_id: str) -> SessionNodeRecord | None:
-        return self._library.book(self._session_id).node(node_id)
+        return self._library.book(self._session_id).nodes.get(node_id)
 
     async def commit_runtime_state(self, commit: RuntimeCommit) -> RuntimeCommitResult:
         return self._library.book(self._session_id).commit(commit, self._library.now_ms())

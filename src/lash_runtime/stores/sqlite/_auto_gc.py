@@ -5,10 +5,10 @@ commit was made.
 """
 
 import logging
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from ...model.records import dataclass
 from . import _upkeep
 from ._upkeep import Desk
 

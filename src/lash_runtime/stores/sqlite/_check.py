@@ -8,10 +8,10 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from ...model.nodes import SessionNodeRecord
+from ...model.records import dataclass
 from ...ports.session_state import FullGraph
 from ...ports.store_errors import StoreError
 from . import _checkpoints, _meta, _session, _turns

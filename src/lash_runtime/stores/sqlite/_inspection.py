@@ -4,9 +4,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from ...model.records import dataclass
 from ._migrations import version_of
 
 TABLES: Final = """

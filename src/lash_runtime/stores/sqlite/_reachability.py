@@ -1,8 +1,8 @@
 """Which blobs a session still needs: what its head and its agent frames refer to."""
 
 import sqlite3
-from dataclasses import dataclass
 
+from ...model.records import dataclass
 from ...ports.session_state import BlobRef
 from ...ports.store_errors import StoreBackendError
 from . import _heads

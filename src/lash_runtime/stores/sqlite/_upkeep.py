@@ -11,10 +11,10 @@ time.
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
+from ...model.records import dataclass
 from ...ports.persistence import GcReport, VacuumReport
 from ...ports.turn_inputs import TurnInputState
 from ._reachability import delete, reach

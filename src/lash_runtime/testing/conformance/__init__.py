@@ -27,6 +27,7 @@ _SUITES = (
     "graphs",
     "leases",
     "listing",
+    "maintenance",
     "queue",
     "queue_claims",
     "queue_selection",
@@ -60,6 +61,7 @@ from .durable import DurableStorageConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
+from .maintenance import MaintenanceConformance  # noqa: E402
 from .queue import QueueConformance  # noqa: E402
 from .queue_claims import QueueClaimConformance  # noqa: E402
 from .queue_selection import QueueSelectionConformance  # noqa: E402
@@ -88,6 +90,7 @@ __all__ = [
     "LeaseConformance",
     "ListingConformance",
     "LiveReplayConformance",
+    "MaintenanceConformance",
     "ManifestConformance",
     "QueueClaimConformance",
     "QueueConformance",
@@ -124,6 +127,7 @@ class StorageConformance(
     ManifestConformance,
     DeletionConformance,
     ListingConformance,
+    MaintenanceConformance,
 ):
     """All cases that hold for any storage."""
 
