@@ -6,10 +6,10 @@ cancellation and concurrency holds here too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..model.checkpoints import CheckpointKind
+from ..model.records import dataclass
 from .leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from .queued_work import (
     QueuedWorkBatch,
