@@ -6,22 +6,18 @@ from typing import Any
 
 import pytest
 
+from lash_runtime.ports.persistence import RuntimePersistence
 from lash_runtime.ports.storage import SessionStoreCreateRequest, Storage
 from lash_runtime.ports.store_errors import StoreError
-from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.testing import FixedIdSource, ManualClock
-from lash_runtime.testing.conformance import StorageConformance, WaitingConformance
-
-
-class EveryCase(StorageConformance, WaitingConformance):
-    """All cases that the memory store passes. Not collected: its name does not say "Test"."""
+from lash_runtime.testing.conformance import StorageConformance
 
 
 class Wrapped:
     """A session store that does everything as the intact one does, but for one override."""
 
-    def __init__(self, intact: TurnPersistence) -> None:
+    def __init__(self, intact: RuntimePersistence) -> None:
         self.intact = intact
 
     def __getattr__(self, name: str) -> Any:
@@ -53,7 +49,7 @@ async def passes(case: str, make: Callable[[], Any]) -> bool:
 
     Any error that is neither the case's own verdict nor the store's is a mistake in this file.
     """
-    suite = EveryCase()
+    suite = StorageConformance()
     clock = ManualClock()
     storage: Storage = make()
     storage.bind(clock=clock, ids=FixedIdSource())

@@ -1,16 +1,16 @@
 """A storage: the bundle of ports that one place provides, and the factory of session stores."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..model.policy import SessionPolicy
+from ..model.records import dataclass
 from ..model.session_meta import RootRelation, SessionRelation
 from .attachments import AttachmentStore
 from .clock import Clock
 from .durability import DurabilityTier
 from .ids import IdSource
+from .persistence import RuntimePersistence
 from .session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
-from .turn_persistence import TurnPersistence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class SessionStoreFactory(Protocol):
     @property
     def durability_tier(self) -> DurabilityTier: ...
 
-    async def create_store(self, request: SessionStoreCreateRequest) -> TurnPersistence:
+    async def create_store(self, request: SessionStoreCreateRequest) -> RuntimePersistence:
         """Open or create; seeds the session's metadata only if it has none. Idempotent.
 
         The store is that of the session as it is now: when it is deleted, the store is done.
@@ -35,7 +35,7 @@ class SessionStoreFactory(Protocol):
 
     async def open_existing_store(
         self, request: SessionStoreCreateRequest
-    ) -> TurnPersistence | None:
+    ) -> RuntimePersistence | None:
         """The session's store, or `None` if the session does not exist."""
         ...
 

@@ -107,7 +107,6 @@ __all__ = [
     "TurnInputConformance",
     "TurnInputDeferralConformance",
     "TurnInputSelectionConformance",
-    "WaitingConformance",
 ]
 
 
@@ -128,11 +127,6 @@ class StorageConformance(
     DeletionConformance,
     ListingConformance,
     MaintenanceConformance,
-):
-    """All cases that hold for any storage."""
-
-
-class WaitingConformance(
     QueueConformance,
     QueueSelectionConformance,
     QueueClaimConformance,
@@ -142,7 +136,7 @@ class WaitingConformance(
     TurnInputClaimConformance,
     TurnInputDeferralConformance,
 ):
-    """All cases of a storage that keeps queued work and pending inputs."""
+    """All cases that hold for any storage."""
 
 
 class LiveReplayConformance(ReplayConformance, ReplayReadersConformance):

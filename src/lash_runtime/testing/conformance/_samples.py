@@ -22,6 +22,7 @@ from ...ports.leases import (
     SessionExecutionLease,
     SessionExecutionLeaseFence,
 )
+from ...ports.persistence import RuntimePersistence
 from ...ports.session_state import FullGraph, HydratedSessionCheckpoint, PersistedTurnState
 from ...ports.storage import SessionStoreCreateRequest, Storage
 from ...ports.turn_ledger import (
@@ -62,7 +63,7 @@ ODD_IDS: Final = (
 """Ids are text, never paths and never patterns."""
 
 
-async def a_store(storage: Storage, session_id: str = "s") -> TurnPersistence:
+async def a_store(storage: Storage, session_id: str = "s") -> RuntimePersistence:
     return await storage.session_stores.create_store(
         SessionStoreCreateRequest(session_id=session_id)
     )

@@ -1,7 +1,7 @@
 """Short ways to build what waits for a session, and to claim it."""
 
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any
 
 from ...model.checkpoints import CheckpointKind
 from ...model.turn_input import TurnInput
@@ -20,7 +20,6 @@ from ...ports.queued_work import (
     SessionCommandPayload,
     SlotPolicy,
 )
-from ...ports.storage import Storage
 from ...ports.turn_inputs import (
     ActiveTurnIngress,
     NextTurnIngress,
@@ -28,21 +27,11 @@ from ...ports.turn_inputs import (
     TurnInputCheckpointBoundary,
     TurnInputClaim,
 )
-from ...ports.turn_persistence import TurnPersistence
-from ._samples import TTL_MS, a_store
+from ._samples import TTL_MS
 
 IDLE = QueuedWorkClaimBoundary.IDLE
 CHECKPOINT = QueuedWorkClaimBoundary.ACTIVE_TURN_CHECKPOINT
 MANY = 64
-
-
-class WaitingStore(TurnPersistence, TurnInputStore, QueuedWorkStore, Protocol):
-    """What these cases need of a store."""
-
-
-async def a_waiting_store(storage: Storage, session_id: str = "s") -> WaitingStore:
-    """A store whose backend says by joining the suite that it keeps queues and inputs."""
-    return cast("WaitingStore", await a_store(storage, session_id))
 
 
 def a_wake(number: int = 1) -> ProcessWakePayload:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ...ports.claims import QueuedWorkCompletion
 from ...ports.leases import SessionExecutionLeaseFence
+from ...ports.persistence import RuntimePersistence
 from ...ports.queued_work import (
     DeliveryPolicy,
 )
@@ -17,12 +18,11 @@ from ._samples import (
     TTL_MS,
     a_commit,
     a_stamp,
+    a_store,
     everything,
     hold,
 )
 from ._waiting_samples import (
-    WaitingStore,
-    a_waiting_store,
     all_work,
     claimed_work,
     enqueued,
@@ -42,7 +42,7 @@ class QueueClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A turn that takes long does not lose its work to a timer."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (batch,) = await enqueued(store, some_work())
         lease = await hold(store)
         claim = await claimed_work(store, lease, ttl_ms=1)
@@ -61,7 +61,7 @@ class QueueClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """Released, lapsed or taken over: nothing stays stuck until some later time."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (batch,) = await enqueued(store, some_work())
         lease = await hold(store)
         first = await claimed_work(store, lease, ttl_ms=2**40)
@@ -83,7 +83,7 @@ class QueueClaimConformance(StorageCase):
 
     async def test_entering_a_lane_again_keeps_its_claims(self, storage: Storage) -> None:
         """It is the same lease, so what it claimed is still its own."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await enqueued(store, some_work())
         await claimed_work(store, await hold(store))
         lease = await hold(store)
@@ -94,7 +94,7 @@ class QueueClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """After a lapse somebody else may have worked on it, so the owner claims anew."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (batch,) = await enqueued(store, some_work())
         claim = await claimed_work(store, await hold(store), ttl_ms=2**40)
         clock.advance(TTL_MS / 1000)
@@ -105,7 +105,7 @@ class QueueClaimConformance(StorageCase):
 
     async def test_an_abandoned_claim_gives_its_batches_back(self, storage: Storage) -> None:
         """At once and in their old place; the next claim has a higher number."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         first, second = await enqueued(store, some_work(), some_work())
         lease = await hold(store)
         claim = await claimed_work(store, lease)
@@ -117,7 +117,7 @@ class QueueClaimConformance(StorageCase):
 
     async def test_abandoning_what_is_not_owned_changes_nothing(self, storage: Storage) -> None:
         """Twice, after completion, with a wrong token, or after another took the batch."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await enqueued(store, some_work())
         lease = await hold(store)
         stale = await claimed_work(store, lease)
@@ -138,7 +138,7 @@ class QueueClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """It counts from now, also for a claim that is overdue."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await enqueued(store, joining(), joining())
         lease = await hold(store)
         claim = await claimed_work(store, lease, ttl_ms=1)
@@ -154,7 +154,7 @@ class QueueClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """Forged, abandoned, taken over, completed or without its lease, it stays lost."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await enqueued(store, some_work())
         lease = await hold(store)
         claim = await claimed_work(store, lease)
@@ -175,7 +175,7 @@ class QueueClaimConformance(StorageCase):
 
     async def test_completing_removes_the_claimed_batches_alone(self, storage: Storage) -> None:
         """In the very commit of what they led to."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         *_, held, waiting = await enqueued(store, joining(), joining(), some_work(), some_work())
         lease = await hold(store)
         claim = await claimed_work(store, lease)
@@ -189,7 +189,7 @@ class QueueClaimConformance(StorageCase):
 
     async def test_a_completion_names_exactly_what_its_claim_owns(self, storage: Storage) -> None:
         """Fewer, more, others or a wrong proof: the whole commit is refused."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await enqueued(store, joining(), joining())
         (other,) = await enqueued(store, some_work())
         lease = await hold(store)
@@ -218,7 +218,7 @@ class QueueClaimConformance(StorageCase):
 
     async def test_one_bad_completion_leaves_the_good_ones_undone(self, storage: Storage) -> None:
         """Everything is checked before anything is written."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         first, second = await enqueued(store, some_work(), some_work())
         lease = await hold(store)
         good, bad = await claimed_work(store, lease), await claimed_work(store, lease)
@@ -240,7 +240,7 @@ class QueueClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """What an earlier holder claimed was free for anybody since, taken or not."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (batch,) = await enqueued(store, some_work())
         stale = await claimed_work(store, await hold(store), ttl_ms=2**40)
         clock.advance(TTL_MS / 1000)
@@ -256,7 +256,7 @@ class QueueClaimConformance(StorageCase):
 
     async def test_a_claim_completes_once(self, storage: Storage) -> None:
         """A second commit that names it is refused; a replay of the first one is answered."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await enqueued(store, some_work(key="k"))
         lease = await hold(store)
         done = (await claimed_work(store, lease)).completion()
@@ -269,7 +269,7 @@ class QueueClaimConformance(StorageCase):
 
 
 async def assert_not_completed(
-    store: WaitingStore, fence: SessionExecutionLeaseFence, completion: QueuedWorkCompletion
+    store: RuntimePersistence, fence: SessionExecutionLeaseFence, completion: QueuedWorkCompletion
 ) -> None:
     before = await everything(store), await store.list_queued_work("s")
     await raised_by(

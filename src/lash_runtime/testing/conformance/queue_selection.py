@@ -5,6 +5,7 @@ from dataclasses import replace
 import anyio
 
 from ...ports.leases import SessionExecutionLeaseFence
+from ...ports.persistence import RuntimePersistence
 from ...ports.queued_work import (
     DeliveryPolicy,
     MergeGroup,
@@ -20,15 +21,14 @@ from ._samples import (
     ALICE,
     BOB,
     TTL_MS,
+    a_store,
     hold,
 )
 from ._waiting_samples import (
     CHECKPOINT,
     IDLE,
     MANY,
-    WaitingStore,
     a_queued_command,
-    a_waiting_store,
     a_wake,
     enqueued,
     forged,
@@ -47,7 +47,7 @@ async def assert_group(
     storage: Storage, session_id: str, drafts: list[QueuedWorkBatchDraft], count: int
 ) -> None:
     """The first claim on a queue of `drafts` takes the first `count` of them."""
-    store = await a_waiting_store(storage, session_id)
+    store = await a_store(storage, session_id)
     batches = await enqueued(store, *(replace(draft, session_id=session_id) for draft in drafts))
     claim = await next_work(store, await hold(store, session_id))
     assert ids(claim) == [batch.batch_id for batch in batches[:count]]
@@ -58,7 +58,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_nothing_waits_and_nothing_is_claimed(self, storage: Storage) -> None:
         """An empty queue is no error."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         assert await next_work(store, lease) is None
         assert await next_command(store, lease) is None
@@ -67,7 +67,7 @@ class QueueSelectionConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """The claimant need not be the holder of the lane; the fence alone is checked."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (batch,) = await enqueued(store, some_work())
         lease = await hold(store, owner=ALICE)
         claim = await store.claim_ready_queued_work("s", lease.fence(), BOB, IDLE, 1_000, 1)
@@ -90,7 +90,7 @@ class QueueSelectionConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A forged fence takes nothing, nor does a true one whose lease is over."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (batch,) = await enqueued(store, some_work())
         lease = await hold(store)
 
@@ -118,7 +118,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_a_claim_of_none_checks_nothing(self, storage: Storage) -> None:
         """Asking for no batches answers with none, lease or not."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await enqueued(store, some_work())
         fence = forged(await hold(store))[0]
         assert await store.claim_ready_queued_work("s", fence, ALICE, IDLE, TTL_MS, 0) is None
@@ -157,7 +157,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_a_group_is_cut_at_the_maximum(self, storage: Storage) -> None:
         """The rest is the next group."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         batches = await enqueued(store, *(joining() for _ in range(5)))
         names = [batch.batch_id for batch in batches]
         lease = await hold(store)
@@ -170,7 +170,7 @@ class QueueSelectionConformance(StorageCase):
         self, storage: Storage
     ) -> None:
         """Whatever was enqueued first goes first."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         command, work, last = await enqueued(
             store, a_queued_command(), some_work(), a_queued_command("later")
@@ -186,7 +186,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_commands_are_claimed_one_at_a_time(self, storage: Storage) -> None:
         """Each is applied and committed on its own, also those that say they would join."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         batches = await enqueued(
             store, a_queued_command("1"), a_queued_command("2"), a_queued_command("3")
@@ -196,7 +196,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_a_checkpoint_admits_only_what_may_come_early(self, storage: Storage) -> None:
         """A head that waits for the end of the turn is waited for; an idle session takes both."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         late, early = await enqueued(store, some_work(delivery=AFTER_COMMIT), some_work())
         assert await next_work(store, lease, CHECKPOINT) is None
@@ -205,7 +205,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_held_batches_are_passed_over(self, storage: Storage) -> None:
         """What is being worked on blocks nothing, at either boundary."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         first, second, third = await enqueued(
             store, some_work(delivery=AFTER_COMMIT), some_work(), some_work()
@@ -216,7 +216,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_any_number_of_held_batches_is_passed_over(self, storage: Storage) -> None:
         """A window that is too small would hide what is behind it."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         *held, last = await enqueued(store, *(some_work(a_wake(at)) for at in range(3 * MANY)))
         for batch in held:
@@ -227,7 +227,7 @@ class QueueSelectionConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """From the very millisecond on it is ready, in its old place."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         due_ms = clock.timestamp_ms() + 1_000
         later, now, behind = await enqueued(
@@ -241,14 +241,14 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_work_for_later_does_not_break_up_a_group(self, storage: Storage) -> None:
         """Only what is ready counts as following."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         one, _, two = await enqueued(store, joining(), some_work(available_at_ms=2**60), joining())
         claim = await next_work(store, await hold(store))
         assert ids(claim) == [one.batch_id, two.batch_id]
 
     async def test_a_claim_by_ids_takes_exactly_the_next_group(self, storage: Storage) -> None:
         """So a caller can take what is next in line, whole and in order."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         names = [batch.batch_id for batch in await enqueued(store, joining(), joining())]
         claim = await store.claim_ready_queued_work_by_batch_ids(
@@ -259,7 +259,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_a_claim_by_ids_never_picks_from_the_middle(self, storage: Storage) -> None:
         """Anything but the next group takes nothing, and leaves everything where it was."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         one, two, other = [
             batch.batch_id for batch in await enqueued(store, joining(), joining(), some_work())
@@ -286,7 +286,7 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_a_claim_by_ids_knows_the_boundary(self, storage: Storage) -> None:
         """Naming a batch does not bring it forward."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         (late,) = await enqueued(store, some_work(delivery=AFTER_COMMIT))
         claim = await store.claim_ready_queued_work_by_batch_ids(
@@ -296,13 +296,13 @@ class QueueSelectionConformance(StorageCase):
 
     async def test_no_batch_is_claimed_twice(self, storage: Storage) -> None:
         """However many ask at once, each batch goes to one of them."""
-        store = await a_waiting_store(storage)
-        again = await a_waiting_store(storage)
+        store = await a_store(storage)
+        again = await a_store(storage)
         lease = await hold(store)
         batches = await enqueued(store, *(some_work(a_wake(at)) for at in range(24)))
         taken: list[str] = []
 
-        async def take(through: WaitingStore) -> None:
+        async def take(through: RuntimePersistence) -> None:
             taken.extend(ids(await next_work(through, lease)))
 
         async with anyio.create_task_group() as tasks:

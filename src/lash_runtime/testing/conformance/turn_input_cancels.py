@@ -22,10 +22,9 @@ from ...ports.turn_inputs import (
 )
 from ..clocks import ManualClock
 from ._case import StorageCase
-from ._samples import BOB, TTL_MS, a_commit, hold
+from ._samples import BOB, TTL_MS, a_commit, a_store, hold
 from ._waiting_samples import (
     MANY,
-    a_waiting_store,
     claimed_inputs,
     for_next_turn,
     for_turn,
@@ -42,7 +41,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_a_waiting_input_can_be_cancelled(self, storage: Storage) -> None:
         """It keeps where it was going, and nobody gets it any more."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         steer, following = await submitted(store, for_turn("t1"), for_next_turn())
         before = {row.input_id: row for row in await store.list_pending_turn_inputs("s")}
@@ -58,7 +57,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_cancelling_again_says_so(self, storage: Storage) -> None:
         """The first call did it; the second one sees it."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (name,) = await submitted(store, for_next_turn())
         first = await store.cancel_pending_turn_input("s", name)
         assert isinstance(first, InputCancelled)
@@ -67,7 +66,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_an_unknown_input_is_not_found(self, storage: Storage) -> None:
         """Neither by an id that never was nor by one of another session."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (theirs,) = await submitted(store, for_next_turn(session_id="other", key="k"))
         assert await store.cancel_pending_turn_input("s", "never") == InputNotFound()
         assert await store.cancel_pending_turn_input("s", theirs) == InputNotFound()
@@ -77,7 +76,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_a_claimed_input_cannot_be_cancelled(self, storage: Storage) -> None:
         """The outcome says whose it is; the claim goes on as if nobody had asked."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_next_turn())
         claim = await store.claim_next_turn_inputs("s", lease.fence(), BOB, 1_000, MANY)
@@ -101,7 +100,7 @@ class TurnInputCancelConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """While its lease lives the turn goes on; only the end of the lease sets them free."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         (name,) = await submitted(store, for_next_turn())
         await claimed_inputs(store, lease, ttl_ms=1)
@@ -114,7 +113,7 @@ class TurnInputCancelConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A model may have seen it, whatever became of the lease."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         (name,) = await submitted(store, for_turn("t1"))
         await steering(store, lease)
@@ -126,7 +125,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_an_answered_input_cannot_be_cancelled(self, storage: Storage) -> None:
         """It is in the history by then."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         (name,) = await submitted(store, for_next_turn())
         claim = await claimed_inputs(store, lease)
@@ -139,7 +138,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_many_targets_have_one_outcome_each(self, storage: Storage) -> None:
         """In the order asked, by id or by key; a target named twice sees the first time."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         (held,) = await submitted(store, for_next_turn("held"))
         await claimed_inputs(store, lease)
@@ -169,7 +168,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_a_suffix_is_cancelled_from_its_anchor_on(self, storage: Storage) -> None:
         """An edited message takes back what was said after it, and nothing before."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await submitted(
             store,
             for_next_turn(input_id="a"),
@@ -188,7 +187,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_a_suffix_tells_what_became_of_each(self, storage: Storage) -> None:
         """Also of those that are over or claimed, in their order, the anchor among them."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, *(for_next_turn(input_id=name) for name in "abc"))
         done = await claimed_inputs(store, lease, most=1)
@@ -211,7 +210,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_a_suffix_without_its_anchor_changes_nothing(self, storage: Storage) -> None:
         """An unknown anchor, or one of another session, is told from an empty suffix."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         names = await submitted(store, for_next_turn(), for_turn())
         (theirs,) = await submitted(store, for_next_turn(session_id="other"))
         for anchor in (
@@ -225,7 +224,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_an_input_is_cancelled_or_claimed_and_never_both(self, storage: Storage) -> None:
         """Whoever comes first has it, however close the other is."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         names = await submitted(store, *(for_next_turn(f"words {at}") for at in range(16)))
         taken: list[str] = []
@@ -247,7 +246,7 @@ class TurnInputCancelConformance(StorageCase):
 
     async def test_what_is_due_is_decided_by_the_checkpoint(self, storage: Storage) -> None:
         """Cancelling reaches what a checkpoint has not admitted yet."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         early, late = await submitted(
             store,

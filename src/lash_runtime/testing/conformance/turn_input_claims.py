@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ...ports.claims import TurnInputCompletion
 from ...ports.leases import SessionExecutionLeaseFence
+from ...ports.persistence import RuntimePersistence
 from ...ports.storage import Storage
 from ...ports.store_errors import TurnInputClaimExpired
 from ...ports.turn_inputs import (
@@ -13,10 +14,8 @@ from ...ports.turn_inputs import (
 from ..clocks import ManualClock
 from ._case import StorageCase
 from ._raises import raised_by
-from ._samples import BOB, TTL_MS, a_commit, a_stamp, everything, hold
+from ._samples import BOB, TTL_MS, a_commit, a_stamp, a_store, everything, hold
 from ._waiting_samples import (
-    WaitingStore,
-    a_waiting_store,
     claimed_inputs,
     for_next_turn,
     for_turn,
@@ -35,7 +34,7 @@ class TurnInputClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A turn that takes long keeps what it took, and its commit goes through."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_next_turn(), for_turn("t1"))
         claims = (await claimed_inputs(store, lease, ttl_ms=1), await steering(store, lease))
@@ -52,7 +51,7 @@ class TurnInputClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """Released or lapsed: the next holder takes them, under a higher number."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (name,) = await submitted(store, for_next_turn())
         lease = await hold(store)
         first = await claimed_inputs(store, lease, ttl_ms=2**40)
@@ -68,7 +67,7 @@ class TurnInputClaimConformance(StorageCase):
 
     async def test_an_abandoned_input_waits_as_before(self, storage: Storage) -> None:
         """In its old place: for its turn if it steered one, for the next turn otherwise."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_turn("t1"), for_next_turn(), for_turn("t1"), for_next_turn())
         before = list(await store.list_pending_turn_inputs("s"))
@@ -85,7 +84,7 @@ class TurnInputClaimConformance(StorageCase):
 
     async def test_abandoning_a_stale_claim_changes_nothing(self, storage: Storage) -> None:
         """What somebody else took since stays theirs, and what is answered stays answered."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         (name,) = await submitted(store, for_turn("t1"))
         stale = await steering(store, lease)
@@ -108,7 +107,7 @@ class TurnInputClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """It counts from now, also for a claim that is overdue."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_next_turn(), for_next_turn())
         claim = await claimed_inputs(store, lease, ttl_ms=1)
@@ -123,7 +122,7 @@ class TurnInputClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """Forged, taken over, abandoned or without its lease, it stays lost."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await submitted(store, for_next_turn())
         claim = await claimed_inputs(store, await hold(store))
         forged_token = replace(claim, lease_token="forged")  # noqa: S106
@@ -141,7 +140,7 @@ class TurnInputClaimConformance(StorageCase):
         self, storage: Storage
     ) -> None:
         """Fewer, more, others or a wrong proof: the whole commit is refused."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_next_turn("one", key="a"), for_next_turn("two", key="b"))
         claim = await claimed_inputs(store, lease)
@@ -167,7 +166,7 @@ class TurnInputClaimConformance(StorageCase):
 
     async def test_one_lost_input_claim_leaves_the_others_undone(self, storage: Storage) -> None:
         """Everything is checked before anything is written."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_next_turn(), for_next_turn())
         good = await claimed_inputs(store, lease, most=1)
@@ -190,7 +189,7 @@ class TurnInputClaimConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A stale completion fails, and does not free what the newer claim holds."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (name,) = await submitted(store, for_next_turn())
         stale = await claimed_inputs(store, await hold(store), ttl_ms=2**40)
         clock.advance(TTL_MS / 1000)
@@ -205,7 +204,7 @@ class TurnInputClaimConformance(StorageCase):
 
     async def test_an_input_claim_completes_once(self, storage: Storage) -> None:
         """A second commit that names it is refused; a replay of the first one is answered."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_next_turn())
         done = (await claimed_inputs(store, lease)).completion()
@@ -218,7 +217,7 @@ class TurnInputClaimConformance(StorageCase):
 
 
 async def assert_not_completed(
-    store: WaitingStore, fence: SessionExecutionLeaseFence, completion: TurnInputCompletion
+    store: RuntimePersistence, fence: SessionExecutionLeaseFence, completion: TurnInputCompletion
 ) -> None:
     before = await everything(store), await store.list_pending_turn_inputs("s")
     error = await raised_by(

@@ -16,9 +16,8 @@ from ...ports.turn_inputs import (
 from ..clocks import ManualClock
 from ._case import StorageCase
 from ._raises import raised_by
-from ._samples import BOB, TTL_MS, a_commit, hold
+from ._samples import BOB, TTL_MS, a_commit, a_store, hold
 from ._waiting_samples import (
-    a_waiting_store,
     claimed_inputs,
     for_next_turn,
     for_turn,
@@ -38,7 +37,7 @@ class TurnInputDeferralConformance(StorageCase):
 
     async def test_a_commit_defers_what_its_turn_did_not_take(self, storage: Storage) -> None:
         """In its old place, and the next turn finds it."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         steer, following = await submitted(store, for_turn("t1"), for_next_turn())
         await store.commit_runtime_state(
@@ -52,7 +51,7 @@ class TurnInputDeferralConformance(StorageCase):
 
     async def test_a_commit_defers_for_its_own_turn_alone(self, storage: Storage) -> None:
         """Not for other turns, nor for frames that continue it; nor in other sessions."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_turn("t2"), for_turn("t1:agent-frame:1"))
         await submitted(store, for_turn("t1", session_id="other"))
@@ -68,7 +67,7 @@ class TurnInputDeferralConformance(StorageCase):
         self, storage: Storage
     ) -> None:
         """The model has seen it; sent again it would be said twice."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         accepted, late = await submitted(store, for_turn("t1"), for_turn("t1"))
         claim = await steering(store, lease, most=1)
@@ -86,7 +85,7 @@ class TurnInputDeferralConformance(StorageCase):
 
     async def test_deferral_leaves_alone_what_is_not_pending(self, storage: Storage) -> None:
         """Cancelled stays cancelled, and an accepted input whose claim stands stays claimed."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         held, gone = await submitted(store, for_turn("t1"), for_turn("t1"))
         claim = await steering(store, lease, most=1)
@@ -103,7 +102,7 @@ class TurnInputDeferralConformance(StorageCase):
 
     async def test_a_refused_commit_defers_nothing(self, storage: Storage) -> None:
         """It wrote nothing at all."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, for_turn("t1"))
         before = list(await store.list_pending_turn_inputs("s"))
@@ -117,7 +116,7 @@ class TurnInputDeferralConformance(StorageCase):
 
     async def test_a_deferred_input_keeps_what_was_said(self, storage: Storage) -> None:
         """Its words and its number; only where it goes has changed."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         said = TurnInput.of("one", "two").with_turn_id("trace")
         await submitted(store, for_turn("t1", said=said, key="k"))
@@ -132,7 +131,7 @@ class TurnInputDeferralConformance(StorageCase):
 
     async def test_orphans_go_to_the_next_turn(self, storage: Storage, clock: ManualClock) -> None:
         """What a dead turn accepted, and what waits too long for one that never came."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         accepted, forgotten, following = await submitted(
             store, for_turn("t1"), for_turn("t2"), for_next_turn()
@@ -152,7 +151,7 @@ class TurnInputDeferralConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """However long ago: its lease lives."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store, ttl_ms=10 * ORPHAN_GRACE_MS)
         await submitted(store, for_turn("t1"))
         claim = await steering(store, lease, ttl_ms=1)
@@ -165,7 +164,7 @@ class TurnInputDeferralConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A host may speak to a turn that it is about to start; one lease's time is granted."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (name,) = await submitted(store, for_turn("t1"))
         clock.advance((ORPHAN_GRACE_MS - 1) / 1000)
         lease = await hold(store)
@@ -178,7 +177,7 @@ class TurnInputDeferralConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """So do the frames that continue it; a turn that is merely called alike does not."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         mine, frame, alike, accepted = await submitted(
             store,
@@ -200,7 +199,7 @@ class TurnInputDeferralConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """The fence is that of the session; others have their own drains."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await submitted(store, for_turn("t1", session_id="other"))
         before = list(await store.list_pending_turn_inputs("other"))
         clock.advance(ORPHAN_GRACE_MS / 1000)

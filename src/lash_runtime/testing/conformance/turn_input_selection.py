@@ -6,6 +6,7 @@ import anyio
 
 from ...model.checkpoints import CheckpointKind
 from ...ports.leases import SessionExecutionLeaseFence
+from ...ports.persistence import RuntimePersistence
 from ...ports.storage import Storage
 from ...ports.store_errors import SessionExecutionLeaseExpired
 from ...ports.turn_inputs import (
@@ -18,11 +19,9 @@ from ...ports.turn_inputs import (
 from ..clocks import ManualClock
 from ._case import StorageCase
 from ._raises import raised_by
-from ._samples import ALICE, BOB, TTL_MS, a_commit, hold
+from ._samples import ALICE, BOB, TTL_MS, a_commit, a_store, hold
 from ._waiting_samples import (
     MANY,
-    WaitingStore,
-    a_waiting_store,
     claimed_inputs,
     for_next_turn,
     for_turn,
@@ -44,7 +43,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_nothing_waits_and_no_input_is_claimed(self, storage: Storage) -> None:
         """That is no error, for any of the claims."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         assert await next_inputs(store, lease) is None
         assert await steering(store, lease) is None
@@ -54,7 +53,7 @@ class TurnInputSelectionConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """The claimant need not be the holder of the lane; the fence alone is checked."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store, owner=ALICE)
         fence = lease.fence()
         await submitted(store, for_next_turn(), for_turn("t1"))
@@ -93,7 +92,7 @@ class TurnInputSelectionConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A forged fence takes and moves nothing, nor does a true one whose lease is over."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         names = await submitted(store, for_next_turn(), for_turn("t1"))
         lease = await hold(store)
 
@@ -117,7 +116,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_a_claim_of_no_inputs_checks_nothing(self, storage: Storage) -> None:
         """Asking for none answers with none, lease or not."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await submitted(store, for_next_turn(), for_turn("t1"))
         fence = forged(await hold(store))[0]
         assert await store.claim_next_turn_inputs("s", fence, ALICE, TTL_MS, 0) is None
@@ -128,7 +127,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_the_next_turn_takes_the_oldest_of_its_inputs(self, storage: Storage) -> None:
         """Up to the maximum, in order, and without a change of their state."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         names = await submitted(store, *(for_next_turn(f"words {at}") for at in range(5)))
         claim = await claimed_inputs(store, lease, most=3)
@@ -140,7 +139,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_a_turn_takes_what_steers_it(self, storage: Storage) -> None:
         """Its own inputs alone, oldest first up to the maximum, and they count as accepted."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         one, _, _, two, three = await submitted(
             store,
@@ -159,7 +158,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_turn_ids_are_compared_whole(self, storage: Storage) -> None:
         """A turn whose id begins like another's, or looks like a pattern, gets nothing of it."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         names = await submitted(
             store, for_turn("t1:agent-frame:1"), for_turn("T1"), for_turn("t1 "), for_turn("%")
@@ -172,7 +171,7 @@ class TurnInputSelectionConformance(StorageCase):
         self, storage: Storage
     ) -> None:
         """Some may come after any work, some only when the turn is about to end."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         late, early = await submitted(store, for_turn(boundary=ONLY_AT_THE_END), for_turn())
         assert ids(await steering(store, lease, AFTER_WORK)) == [early]
@@ -182,7 +181,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_leftovers_of_other_turns_hide_nothing(self, storage: Storage) -> None:
         """However many there are in front."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(store, *(for_turn(f"old{at}") for at in range(2 * MANY)))
         names = await submitted(store, for_turn("t1"), for_next_turn())
@@ -191,7 +190,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_one_input_can_be_claimed_by_its_id(self, storage: Storage) -> None:
         """Wherever it stands; the claim is the lease's own, and lasts as long."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         first, wanted, last = await submitted(
             store, for_next_turn(), for_next_turn(), for_next_turn()
@@ -208,7 +207,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_only_a_deferred_input_is_claimed_by_its_id(self, storage: Storage) -> None:
         """Not one that steers a turn, is held, is over, or belongs to another session."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(
             store,
@@ -224,12 +223,12 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_no_input_is_claimed_twice(self, storage: Storage) -> None:
         """However many ask at once, and in whatever way."""
-        store, again = await a_waiting_store(storage), await a_waiting_store(storage)
+        store, again = await a_store(storage), await a_store(storage)
         lease = await hold(store)
         names = await submitted(store, *(for_next_turn(f"words {at}") for at in range(16)))
         taken: list[str] = []
 
-        async def take(through: WaitingStore, name: str) -> None:
+        async def take(through: RuntimePersistence, name: str) -> None:
             taken.extend(ids(await through.claim_turn_input("s", lease.fence(), name)))
             taken.extend(ids(await next_inputs(through, lease, most=1)))
 
@@ -240,7 +239,7 @@ class TurnInputSelectionConformance(StorageCase):
 
     async def test_inputs_of_sessions_are_apart(self, storage: Storage) -> None:
         """Any store of the storage serves the session that a call names, and that alone."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (ours,) = await submitted(store, for_next_turn())
         (theirs,) = await submitted(store, for_next_turn(session_id="other"))
         assert ids(await claimed_inputs(store, await hold(store, "other"))) == [theirs]

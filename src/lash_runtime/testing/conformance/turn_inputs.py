@@ -15,9 +15,8 @@ from ...ports.turn_inputs import (
 from ..clocks import ManualClock
 from ._case import StorageCase
 from ._raises import raised_by
-from ._samples import BOB, ODD_IDS, a_commit, accepted, an_acceptance, hold
+from ._samples import BOB, ODD_IDS, a_commit, a_store, accepted, an_acceptance, hold
 from ._waiting_samples import (
-    a_waiting_store,
     claimed_inputs,
     for_next_turn,
     for_turn,
@@ -35,7 +34,7 @@ class TurnInputConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """The answer is the stored row; where it goes decides the state it starts in."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         drafts = (
             for_turn(
                 "t1",
@@ -65,7 +64,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_inputs_are_listed_in_the_order_of_submission(self, storage: Storage) -> None:
         """Whatever they are called and wherever they go."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         names = ["z", "m", "a", "q"]
         for at, name in enumerate(names):
             draft = for_turn(input_id=name) if at % 2 else for_next_turn(input_id=name)
@@ -74,7 +73,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_an_input_without_an_id_gets_one(self, storage: Storage) -> None:
         """Each its own, even where they say the same."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         names = await submitted(store, for_next_turn(), for_next_turn(), for_turn())
         assert len(set(names)) == 3
         assert all(names)
@@ -82,7 +81,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_an_id_that_is_taken_is_refused(self, storage: Storage) -> None:
         """Two inputs of one id could not be told apart, equal or not, over or not."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await submitted(store, for_next_turn("hello", input_id="i"))
         for draft in (
             for_next_turn("hello", input_id="i"),
@@ -101,7 +100,7 @@ class TurnInputConformance(StorageCase):
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A repeated submission answers the stored row, whatever id it brings."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         for at, draft in enumerate((for_turn(key="k1"), for_next_turn(key="k2", input_id="i"))):
             row = await store.enqueue_pending_turn_input(draft)
             clock.advance(1)
@@ -112,7 +111,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_a_key_answers_in_every_state(self, storage: Storage) -> None:
         """With the row as it is by then: taken, answered or cancelled. It is not sent again."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         steer, following, gone = for_turn(key="a"), for_next_turn(key="b"), for_next_turn(key="c")
         await submitted(store, steer, following)
@@ -140,7 +139,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_a_key_with_other_content_conflicts(self, storage: Storage) -> None:
         """Other words, another turn or another boundary; the error names the first input."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await submitted(store, for_turn("t1", "hello", key="k", input_id="i"))
         for draft in (
             for_turn("t1", "other", key="k"),
@@ -165,7 +164,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_a_deferred_input_is_compared_as_it_was_submitted(self, storage: Storage) -> None:
         """Its ingress has changed since; the host that repeats itself cannot know that."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         draft = for_turn("t1", key="k")
         await submitted(store, draft)
@@ -181,7 +180,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_keys_belong_to_their_session(self, storage: Storage) -> None:
         """The same key with other words elsewhere is another input."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         (ours,) = await submitted(store, for_next_turn("one", key="k"))
         (theirs,) = await submitted(store, for_next_turn("two", key="k", session_id="other"))
         assert ours != theirs
@@ -190,7 +189,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_any_text_can_be_a_key_or_an_id(self, storage: Storage) -> None:
         """No key is taken for another, for a pattern or for nothing."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         drafts = [
             for_next_turn(f"words {at}", key=text, input_id=text) for at, text in enumerate(ODD_IDS)
         ]
@@ -204,7 +203,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_words_and_images_read_back(self, storage: Storage) -> None:
         """From the list and from the claim, byte by byte."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         said = TurnInput(
             items=(
                 *TurnInput.text("tab\t nul\x00 \u2028 \U0001f9ed").items,
@@ -224,14 +223,14 @@ class TurnInputConformance(StorageCase):
 
     async def test_submitting_needs_no_lease(self, storage: Storage) -> None:
         """The user speaks while a turn of another owner runs."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         await hold(store, owner=BOB)
         names = await submitted(store, for_turn(), for_next_turn())
         assert await pending_inputs(store) == names
 
     async def test_many_submit_at_once(self, storage: Storage) -> None:
         """Nothing is lost, and one key is one input however many race for it."""
-        store, again = await a_waiting_store(storage), await a_waiting_store(storage)
+        store, again = await a_store(storage), await a_store(storage)
         answers: list[PendingTurnInput] = []
 
         async def submit(number: int) -> None:
@@ -251,7 +250,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_only_what_waits_is_listed(self, storage: Storage) -> None:
         """Not what a turn has, and not what is over."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         await submitted(
             store,
@@ -268,7 +267,7 @@ class TurnInputConformance(StorageCase):
 
     async def test_replacing_a_session_cancels_what_waits(self, storage: Storage) -> None:
         """What was said to the old history is not said to the new one, and is still known."""
-        store = await a_waiting_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         drafts = [for_turn(key="a"), for_next_turn(key="b"), for_turn("t2", key="c")]
         await submitted(store, *drafts)
