@@ -363,6 +363,20 @@ class Agreement(RuleBasedStateMachine):
 
         self.both(call)
 
+    @rule(
+        session_id=session_ids,
+        node_ids=st.lists(st.sampled_from(NODE_IDS), max_size=2),
+        vacuum=st.booleans(),
+    )
+    def tidy(self, session_id: str, node_ids: list[str], vacuum: bool) -> None:
+        async def call(side: Side) -> Any:
+            store: Any = side.stores[session_id]
+            await store.tombstone_nodes(node_ids)
+            await store.gc_unreachable()  # what it counts is the store's own affair
+            return await store.vacuum() if vacuum else None
+
+        self.both(call)
+
     @rule(session_id=session_ids, name=st.sampled_from(("", "Oslo \U0001f9ed")))
     def rename(self, session_id: str, name: str) -> None:
         meta = SessionMeta(session_id=session_id, session_name=name, created_at=TIMESTAMP)

@@ -128,18 +128,22 @@ class MaintenanceConformance(StorageCase):
         assert (await store.vacuum()).removed_node_count == 0
 
     async def test_vacuum_removes_tombstoned_nodes_once(self, storage: Storage) -> None:
-        """It counts what this call removed, of this session, and leaves what is live."""
+        """It counts what this call removed, of this session, and leaves what is live.
+
+        A branch that was left is live: nobody has marked it.
+        """
         store = await a_kept_store(storage)
         other = await a_kept_store(storage, "other")
         for session_id, kept in (("s", store), ("other", other)):
             fence = (await hold(kept, session_id)).fence()
+            nodes = (*a_chain("a", "b", "c"), a_node("left", "a"))
             await kept.commit_runtime_state(
-                a_commit(fence, session_id=session_id, graph=first(*a_chain("a", "b", "c")))
+                a_commit(fence, session_id=session_id, graph=first(*nodes, leaf="c"))
             )
             await kept.tombstone_nodes(["b", "c"])
         assert (await store.vacuum()).removed_node_count == 2
         assert (await store.vacuum()).removed_node_count == 0
-        assert await live(store) == ["a"]
+        assert await live(store) == ["a", "left"]
         assert (await other.vacuum()).removed_node_count == 2
 
     async def test_an_id_that_vacuum_removed_is_free(self, storage: Storage) -> None:
