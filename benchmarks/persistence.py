@@ -13,14 +13,13 @@ from lash_runtime.ports.queued_work import (
     ProcessWakeDelivery,
     ProcessWakePayload,
     QueuedWorkBatchDraft,
-    QueuedWorkClaim,
     QueuedWorkClaimBoundary,
     SlotPolicy,
 )
 from lash_runtime.ports.storage import SessionStoreCreateRequest
 from lash_runtime.stores.sqlite import SqliteStorage
 
-from .measure import Row, p50, timed
+from .measure import Row, p50
 
 OWNER = LeaseOwnerIdentity(owner_id="benchmark", incarnation_id="1")
 QUEUED = 10_000
@@ -28,7 +27,7 @@ GROUP = 64
 
 
 async def queue_claims(place: Path) -> Row:
-    """Claims by one caller while 10,000 batches wait; what it has claimed stays in front."""
+    """Claims by one caller while 10,000 batches wait. Each is given back before the next."""
     async with SqliteStorage(place / "queue.db") as storage:
         store = await storage.session_stores.create_store(SessionStoreCreateRequest(session_id="s"))
         async with anyio.create_task_group() as writers:
@@ -38,23 +37,29 @@ async def queue_claims(place: Path) -> Row:
         assert isinstance(lease, LeaseAcquired)
         fence = lease.lease.fence()
 
-        async def claim(most: int) -> QueuedWorkClaim:
-            taken = await store.claim_ready_queued_work(
-                "s", fence, OWNER, QueuedWorkClaimBoundary.IDLE, 600_000, most
-            )
-            assert taken is not None
-            assert len(taken.batches) == most
-            return taken
+        async def claim_ms(most: int, times: int) -> float:
+            samples = []
+            for _ in range(times):
+                started = time.perf_counter()
+                claim = await store.claim_ready_queued_work(
+                    "s", fence, OWNER, QueuedWorkClaimBoundary.IDLE, 600_000, most
+                )
+                samples.append((time.perf_counter() - started) * 1000)
+                assert claim is not None
+                assert len(claim.batches) == most
+                await store.abandon_queued_work_claim(claim)
+            return p50(samples)
 
-        alone = p50(await timed(500, lambda: claim(1)))
-        grouped = p50(await timed(100, lambda: claim(GROUP)))
-    floor = _raw_claim_ms(place / "raw-queue.db")
+        alone = await claim_ms(1, 500)
+        grouped = await claim_ms(GROUP, 200)
+    floor = _raw_claim_ms(place / "raw-queue.db", 1)
+    group_floor = _raw_claim_ms(place / "raw-groups.db", GROUP)
     return Row(
         measure=f"claim of 1, and of {GROUP}, out of {QUEUED:,} batches",
-        floor=f"{floor:.2f} ms",
+        floor=f"{floor:.2f} ms, {group_floor:.2f} ms",
         figure=f"{alone:.2f} ms, {grouped:.2f} ms ({GROUP / grouped * 1000:,.0f} batches/s)",
-        target="5 times the floor, 20,000 batches/s",
-        reached=alone <= 5 * floor and GROUP / grouped * 1000 >= 20_000,
+        target="5 times the floors",
+        reached=alone <= 5 * floor and grouped <= 5 * group_floor,
     )
 
 
@@ -78,8 +83,8 @@ def _batch(number: int) -> QueuedWorkBatchDraft:
     )
 
 
-def _raw_claim_ms(path: Path) -> float:
-    """A row is found and marked, in a transaction of its own."""
+def _raw_claim_ms(path: Path, most: int) -> float:
+    """The first free rows are read and marked, in a transaction of their own."""
     samples = []
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=WAL")
@@ -89,11 +94,12 @@ def _raw_claim_ms(path: Path) -> float:
         db.execute("BEGIN")
         db.executemany("INSERT INTO work (body) VALUES (?)", [("x" * 300,)] * QUEUED)
         db.execute("COMMIT")
-        for _ in range(500):
+        for _ in range(100):
             started = time.perf_counter()
             db.execute("BEGIN IMMEDIATE")
-            seq = db.execute("SELECT min(seq) FROM work WHERE claim IS NULL").fetchone()[0]
-            db.execute("UPDATE work SET claim = 'c' WHERE seq = ?", (seq,))
+            free = "SELECT seq, body FROM work WHERE claim IS NULL ORDER BY seq LIMIT ?"
+            rows = db.execute(free, (most,)).fetchall()
+            db.executemany("UPDATE work SET claim = 'c' WHERE seq = ?", [(row[0],) for row in rows])
             db.execute("COMMIT")
             samples.append((time.perf_counter() - started) * 1000)
     return p50(samples)
