@@ -40,6 +40,7 @@ _SUITES = (
     "turn_input_deferral",
     "turn_input_selection",
     "turn_inputs",
+    "waiting_deletion",
 )
 
 # Asserts outside a test module are only explained by pytest if it is told before they are loaded.
@@ -74,6 +75,7 @@ from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
 from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
 from .turn_input_selection import TurnInputSelectionConformance  # noqa: E402
 from .turn_inputs import TurnInputConformance  # noqa: E402
+from .waiting_deletion import WaitingDeletionConformance  # noqa: E402
 
 __all__ = [
     "AcceptanceConformance",
@@ -107,6 +109,7 @@ __all__ = [
     "TurnInputConformance",
     "TurnInputDeferralConformance",
     "TurnInputSelectionConformance",
+    "WaitingDeletionConformance",
 ]
 
 
@@ -135,6 +138,7 @@ class StorageConformance(
     TurnInputSelectionConformance,
     TurnInputClaimConformance,
     TurnInputDeferralConformance,
+    WaitingDeletionConformance,
 ):
     """All cases that hold for any storage."""
 
