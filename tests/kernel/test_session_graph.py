@@ -135,6 +135,13 @@ class GraphLaws(RuleBasedStateMachine):
         self.committed, self.expected = graph, list(expected)
         self.begin()
 
+    @rule()
+    def drop_branches(self) -> None:
+        """The session goes on with its active path alone; older versions keep their branches."""
+        self.committed = self.committed.fork_current_path()
+        assert self.committed.nodes == self.committed.active_path
+        self.begin()
+
     @invariant()
     def the_draft_shows_what_was_put_in(self) -> None:
         assert ids(self.draft.messages) == self.working
@@ -214,6 +221,33 @@ def test_a_node_id_that_is_taken_is_avoided() -> None:
     draft.reconcile(SharedSequence([message("a")]), NOW)
     assert [item.node_id for item in draft.graph.active_path] == ["message:a:2"]
     assert ids(draft.messages) == ["a"]
+
+
+def test_a_graph_without_branches_is_its_own_path() -> None:
+    """Dropping nothing costs nothing, whatever the length of the history."""
+    graph = chain("a", "b")
+    assert graph.fork_current_path() is graph
+
+
+def test_a_path_that_is_alone_shows_what_it_showed() -> None:
+    """What was read of the path is taken along, and grows on as before."""
+    graph = SessionGraph([node("a", None), node("x", "a"), node("b", "a")], "b")
+    before = graph.read_model(EVERYTHING)
+    alone = graph.fork_current_path()
+    assert [item.node_id for item in alone.nodes] == ["a", "b"]
+    assert alone.leaf_node_id == "b"
+    assert alone.find("x") is None
+    assert alone.read_model(EVERYTHING) is before
+    grown = alone.extend_active_path([node("c", "b")])
+    assert shown(grown) == ["a", "b", "c"]
+    assert [item.node_id for item in graph.nodes] == ["a", "x", "b"]
+    assert SessionGraph([node("a", None)], None).fork_current_path().nodes == []
+
+
+def test_a_path_below_a_gap_can_be_alone() -> None:
+    """Its first node hangs under one that is gone, and it is grown on like any other."""
+    alone = SessionGraph([node("a", None), node("c", "gone")], "c").fork_current_path()
+    assert shown(alone.extend_active_path([node("d", "c")])) == ["c", "d"]
 
 
 # Frames
