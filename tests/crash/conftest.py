@@ -16,9 +16,13 @@ REPORT_TIMEOUT_S: Final = 60
 
 @pytest.fixture(scope="session")
 def processes() -> ForkServerContext:
+    return process_server()
+
+
+def process_server() -> ForkServerContext:
     """A server that has the library loaded and forks a fresh process from it in milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash.workload", "crash.queue_workload"])
+    context.set_forkserver_preload(["crash.workload", "crash.queue_workload", "crash.aftermath"])
     # The server imports before it is told the path of its parent, so it has to inherit one.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -1,0 +1,397 @@
+"""What a process does to a database when it dies, one call of the store after another.
+
+Every function of `CALLS` prepares something, which it reports, and then makes one call in danger.
+Session `s` keeps a law that no death may break: each of its commits adds one node, one token of
+usage and one to the revision, completes what the node's text names and settles the turn that it
+names. What is marked, removed or thrown away belongs to sessions of its own.
+"""
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+from crash.dying import Death, Reaper, watched_process
+from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
+from lash_runtime.ports.attachments import AttachmentIntent, attachment_id_of, sha256_uri
+from lash_runtime.ports.leases import (
+    LeaseAcquired,
+    LeaseBusy,
+    LeaseOwnerIdentity,
+    SessionExecutionLease,
+)
+from lash_runtime.ports.session_state import HydratedSessionCheckpoint
+from lash_runtime.ports.turn_ledger import LaneUnfinished, TurnAccepted, TurnRefused
+from lash_runtime.stores.local_process import local_process_liveness
+from lash_runtime.stores.sqlite import SqliteStorage
+from lash_runtime.stores.sqlite._store import SqliteSessionStore
+from lash_runtime.testing.conformance._samples import (
+    a_chain,
+    a_commit,
+    a_node,
+    a_stamp,
+    a_store,
+    an_acceptance,
+    append,
+    as_committed,
+    as_failed,
+    as_interrupted,
+    first,
+    spent,
+)
+from lash_runtime.testing.conformance._waiting_samples import (
+    IDLE,
+    for_next_turn,
+    joining,
+)
+
+SESSION: Final = "s"
+VICTIM: Final = "victim"
+CHORES: Final = "chores"
+CHORE_NODES: Final = 600
+MARKED: Final = 550
+VICTIM_NODES: Final = 1_050
+"""More than one slice each of what takes them away."""
+
+PICTURE: Final = AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG))
+TTL_MS: Final = 600_000
+"""Nobody waits for it: a killed holder is proven dead."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a call that nobody died in has passed: points, and bytes by which a file grew."""
+
+    points: int
+    growth: int
+
+
+class Life:
+    """One process over one database, from its opening to its death."""
+
+    def __init__(
+        self, database: Path, name: str, death: Death, reaper: Reaper, report: Connection
+    ) -> None:
+        self.database = database
+        self.name = name
+        self.storage = SqliteStorage(database)
+        self.extent = Extent(0, 0)
+        self._death = death
+        self._reaper = reaper
+        self._report = report
+
+    @property
+    def owner(self) -> LeaseOwnerIdentity:
+        return LeaseOwnerIdentity(
+            owner_id=self.name, incarnation_id="1", liveness=local_process_liveness()
+        )
+
+    def tell(self, what: str, *names: object) -> None:
+        self._report.send((what, *names))
+
+    @contextmanager
+    def danger(self, written: Path | None = None) -> Iterator[None]:
+        """`written` is the file that grows: the write-ahead log, unless it is another."""
+        if written is None:
+            written = self.database.with_name(f"{self.database.name}-wal")
+            _start_the_log_anew(self.database)
+        before = _size(written)
+        with self._reaper.danger(self._death, before):
+            yield
+        self.extent = Extent(self._reaper.passed, _size(written) - before)
+
+    async def store(self, session_id: str = SESSION) -> SqliteSessionStore:
+        return await a_store(self.storage, session_id)
+
+    async def hold(self, session_id: str = SESSION) -> SessionExecutionLease:
+        lease = await take_the_lane(await self.store(session_id), session_id, self.owner)
+        self.tell("held", session_id, lease.fencing_token)
+        return lease
+
+    async def accept(self, turn_id: str) -> TurnAccepted:
+        """Accept a turn, after closing what a dead process has left."""
+        store, observed = await self.store(), None
+        while True:
+            asked = an_acceptance(
+                turn_id, owner=self.owner, lease_ttl_ms=TTL_MS, observed_holder=observed
+            )
+            match await store.accept_turn(asked):
+                case TurnAccepted() as accepted:
+                    return accepted
+                case TurnRefused(holder=holder):
+                    observed = holder.fence()
+                case LaneUnfinished(lease=lease, rows=rows):
+                    for row in rows:
+                        settlement = as_interrupted(row.turn_id)
+                        await store.settle_turn(lease.fence(), settlement, release=False)
+                    await store.release_session_execution_lease(lease.fence())
+                case other:
+                    raise AssertionError(other)
+
+    async def enqueue_some(self) -> None:
+        store = await self.store()
+        await store.enqueue_queued_work(joining(key=f"b:{self.name}"))
+        self.tell("queued", f"b:{self.name}")
+        await store.enqueue_pending_turn_input(for_next_turn(key=f"i:{self.name}"))
+        self.tell("queued", f"i:{self.name}")
+
+
+async def take_the_lane(
+    store: SqliteSessionStore, session_id: str, owner: LeaseOwnerIdentity
+) -> SessionExecutionLease:
+    """Take a lane that is free or whose holder is dead."""
+    outcome = await store.try_claim_session_execution_lease(session_id, owner, TTL_MS)
+    if isinstance(outcome, LeaseBusy):
+        outcome = await store.reclaim_session_execution_lease(
+            session_id, owner, outcome.holder.fence(), TTL_MS
+        )
+    assert isinstance(outcome, LeaseAcquired)
+    return outcome.lease
+
+
+async def create_schema(life: Life) -> None:
+    await life.storage.aclose()
+    new = SqliteStorage(life.database.with_name(f"{life.name}.new.db"))
+    with life.danger(Path(f"{new.path}-wal")):
+        await new.open()
+    life.tell("created", new.path)
+    await new.aclose()
+
+
+async def commit(life: Life) -> None:
+    """The final commit of a turn, with everything that it can carry."""
+    store, turn_id = await life.store(), f"t:{life.name}"
+    await life.enqueue_some()
+    picture = life.name.encode()
+    attachment_id = await attachment_id_of(picture)
+    await store.record_intent(
+        AttachmentIntent(
+            attachment_id=attachment_id,
+            session_id=SESSION,
+            canonical_uri=sha256_uri(attachment_id),
+            intent_at_epoch_ms=0,
+        )
+    )
+    await life.storage.attachments.put(picture, PICTURE)
+    accepted = await life.accept(turn_id)
+    fence = accepted.lease.fence()
+    life.tell("held", SESSION, fence.fencing_token)
+    work = await store.claim_ready_queued_work(SESSION, fence, fence.owner, IDLE, TTL_MS, 3)
+    inputs = await store.claim_next_turn_inputs(SESSION, fence, fence.owner, TTL_MS, 2)
+    assert work is not None
+    assert inputs is not None
+    keys = [str(batch.source_key) for batch in work.batches]
+    keys += [str(each.source_key) for each in inputs.inputs]
+    head = accepted.head
+    node_id = f"n:{life.name}"
+    whole = a_commit(
+        fence,
+        expected_head_revision=0 if head is None else head.head_revision,
+        graph=append(
+            a_node(
+                node_id,
+                None if head is None else head.leaf_node_id,
+                " ".join((turn_id, attachment_id, *keys)),
+            )
+        ),
+        checkpoint=HydratedSessionCheckpoint(execution_state=node_id.encode()),
+        usage_deltas=(spent("turn", "m", 1),),
+        turn_commit=a_stamp(turn_id),
+        turn_settlement=as_committed(turn_id),
+        completed_queue_claims=(work.completion(),),
+        completed_turn_input_claims=(inputs.completion(),),
+        committed_attachment_ids=(attachment_id,),
+        release_session_execution_lease=fence,
+    )
+    with life.danger():
+        result = await store.commit_runtime_state(whole)
+        life.tell("committed", turn_id, result.head_revision)
+    again = await store.commit_runtime_state(whole)
+    assert replace(again, replayed=False) == result
+
+
+async def accept(life: Life) -> None:
+    turn_id = f"t:{life.name}"
+    with life.danger():
+        await life.accept(turn_id)
+        life.tell("accepted", turn_id)
+
+
+async def settle(life: Life) -> None:
+    turn_id = f"t:{life.name}"
+    store, accepted = await life.store(), await life.accept(turn_id)
+    life.tell("accepted", turn_id)
+    with life.danger():
+        await store.settle_turn(accepted.lease.fence(), as_failed(turn_id), release=True)
+        life.tell("failed", turn_id)
+
+
+async def claim(life: Life) -> None:
+    """Take the lane and what waits, renew, give some back."""
+    await life.enqueue_some()
+    store = await life.store()
+    with life.danger():
+        fence = (await life.hold()).fence()
+        work = await store.claim_ready_queued_work(SESSION, fence, fence.owner, IDLE, TTL_MS, 2)
+        await store.claim_next_turn_inputs(SESSION, fence, fence.owner, TTL_MS, 2)
+        await store.renew_session_execution_lease(fence, TTL_MS)
+        assert work is not None
+        await store.abandon_queued_work_claim(work)
+        await store.release_session_execution_lease(fence)
+
+
+async def enqueue(life: Life) -> None:
+    """Put work and words in line, and take some of them out again."""
+    store = await life.store()
+    with life.danger():
+        await life.enqueue_some()
+        batch = await store.enqueue_queued_work(joining(key=f"b:{life.name}:not"))
+        words = await store.enqueue_pending_turn_input(for_next_turn(key=f"i:{life.name}:not"))
+        await store.cancel_queued_work_batch(SESSION, batch.batch_id)
+        life.tell("cancelled", f"b:{life.name}:not")
+        await store.cancel_pending_turn_input(SESSION, words.input_id)
+        life.tell("cancelled", f"i:{life.name}:not")
+
+
+async def collect_garbage(life: Life) -> None:
+    await _a_chore(life)
+    litter = [str(each).encode() for each in range(600)]
+    with closing(sqlite3.connect(life.database, isolation_level=None)) as db:
+        db.executemany(
+            """
+            INSERT OR IGNORE INTO blobs (session_id, hash, kind, codec, content)
+            VALUES (?, ?, 'execution_state', 'none', ?)
+            """,
+            [
+                (session_id, hashlib.sha256(content).hexdigest(), content)
+                for session_id in (SESSION, CHORES)
+                for content in litter
+            ],
+        )
+    with life.danger():
+        await life.storage.maintenance.gc_unreachable()
+        life.tell("swept")
+
+
+async def vacuum(life: Life) -> None:
+    store = await _a_chore(life)
+    said = await store.enqueue_pending_turn_input(for_next_turn(session_id=CHORES))
+    await store.cancel_pending_turn_input(CHORES, said.input_id)
+    with life.danger():
+        await store.tombstone_nodes([f"{life.name}:{each}" for each in range(MARKED)])
+        life.tell("marked", life.name)
+        await life.storage.maintenance.vacuum()
+        life.tell("vacuumed")
+
+
+async def compact(life: Life) -> None:
+    await _a_chore(life)
+    await life.storage.session_stores.delete_session(CHORES)
+    life.tell("deleted", CHORES)
+    with life.danger():
+        await life.storage.maintenance.compact()
+
+
+async def back_up(life: Life) -> None:
+    await _a_chore(life)
+    target = life.database.with_name(f"{life.name}.copy.db")
+    with life.danger(target):
+        await life.storage.maintenance.backup(target)
+        life.tell("backed up", str(target))
+
+
+async def delete(life: Life) -> None:
+    """Remove a session that has a bit of everything, in several slices."""
+    store = await life.store(VICTIM)
+    lease = await life.hold(VICTIM)
+    picture = b"of the victim"
+    attachment_id = await attachment_id_of(picture)
+    await life.storage.attachments.put(picture, PICTURE)
+    await store.enqueue_queued_work(joining(session_id=VICTIM))
+    await store.enqueue_pending_turn_input(for_next_turn(session_id=VICTIM))
+    await store.commit_runtime_state(
+        a_commit(
+            lease.fence(),
+            session_id=VICTIM,
+            graph=first(*a_chain(*(f"{life.name}:{each}" for each in range(VICTIM_NODES)))),
+            checkpoint=HydratedSessionCheckpoint(execution_state=b"victim"),
+            usage_deltas=(spent("turn", "m", 1),),
+            turn_commit=a_stamp("t", session_id=VICTIM),
+            committed_attachment_ids=(attachment_id,),
+        )
+    )
+    life.tell("exists", VICTIM)
+    with life.danger():
+        await life.storage.session_stores.delete_session(VICTIM)
+        life.tell("deleted", VICTIM)
+
+
+async def close(life: Life) -> None:
+    """Leave as the last one, which moves the write-ahead log into the file."""
+    await life.enqueue_some()
+    await _a_chore(life, f"{CHORES}-{life.name}")
+    with life.danger(life.database):
+        await life.storage.aclose()
+
+
+async def _a_chore(life: Life, session_id: str = CHORES) -> SqliteSessionStore:
+    """A session of some size, of which nothing matters but that it is whole."""
+    store = await life.store(session_id)
+    lease = await life.hold(session_id)
+    names = [f"{life.name}:{each}" for each in range(CHORE_NODES)]
+    await store.commit_runtime_state(
+        a_commit(
+            lease.fence(),
+            session_id=session_id,
+            graph=first(*a_chain(*names)),
+            checkpoint=HydratedSessionCheckpoint(execution_state=f"chore {life.name}".encode()),
+        )
+    )
+    return store
+
+
+def _start_the_log_anew(database: Path) -> None:
+    """So that it grows from here on, instead of being written from its beginning again."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+CALLS: Final[Mapping[str, Callable[[Life], Awaitable[None]]]] = {
+    call.__name__: call
+    for call in (
+        create_schema,
+        commit,
+        accept,
+        settle,
+        claim,
+        enqueue,
+        collect_garbage,
+        vacuum,
+        compact,
+        back_up,
+        delete,
+        close,
+    )
+}
+
+
+def live_and_die(call: str, database: Path, name: str, death: Death, report: Connection) -> None:
+    """Make the call and die in it; a process that gets through tells what it has passed."""
+    reaper = watched_process()
+    life = Life(database, name, death, reaper, report)
+
+    async def live() -> None:
+        async with life.storage:
+            await CALLS[call](life)
+
+    asyncio.run(live())
+    report.send(("survived", life.extent))
