@@ -18,6 +18,7 @@ from ..ports.attachments import (
     AttachmentStore,
     AttachmentStoreError,
     StoredAttachment,
+    SweepableAttachmentStore,
     attachment_id_of,
     sha256_uri,
 )
@@ -89,6 +90,10 @@ class SessionAttachments:
         for ref in refs:
             if ref.id not in self._pending:
                 await self._intend(ref.id)
+                # A sweep that has decided already may still find the bytes where it put them,
+                # and so would we: what is put back first is either here to stay or gone.
+                if isinstance(self.store, SweepableAttachmentStore):
+                    await self.store.restore(ref.id)
                 await self.store.get(ref.id)
 
     def committed(self, attachment_ids: Iterable[str]) -> None:

@@ -75,6 +75,7 @@ class AttachmentSweepConformance(StorageCase):
         await sweepable.retire(ref.id, "sweep")
         anew = await sweepable.put(b"kept", PNG.model_copy(update={"label": "anew"}))
         await sweepable.restore(ref.id)
+        assert anew.label == "anew"
         assert (await sweepable.get(ref.id)).meta == anew
 
     async def test_a_sweep_removes_only_its_own(self, sweepable: SweepableAttachmentStore) -> None:
