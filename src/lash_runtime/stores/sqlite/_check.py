@@ -7,32 +7,49 @@ that is gone, is none of that: nodes may be removed, and the next load heals the
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ...model.nodes import SessionNodeRecord
 from ...model.records import dataclass
 from ...ports.session_state import FullGraph
 from ...ports.store_errors import StoreError
-from . import _checkpoints, _meta, _session, _turns
+from . import _checkpoints, _meta, _queue, _session, _sessions, _turn_inputs, _turns
 from ._reachability import reach
 
-MOST_PAGE_PROBLEMS: Final = 100
+INTEGRITY: Final = "PRAGMA integrity_check(100)"
 
+# What a deletion that was cut off has left of a session is nobody's any more.
 SESSIONS: Final = """
-    SELECT session_id FROM session_meta
-     UNION SELECT session_id FROM session_heads
-     UNION SELECT session_id FROM turns
-     UNION SELECT session_id FROM blobs
+    SELECT session_id
+      FROM (SELECT session_id FROM sessions
+             UNION SELECT session_id FROM session_heads
+             UNION SELECT session_id FROM turns
+             UNION SELECT session_id FROM pending_turn_inputs
+             UNION SELECT session_id FROM queued_work_batches)
+     WHERE session_id NOT IN (SELECT session_id FROM sessions WHERE deleted_at_ms IS NOT NULL)
      ORDER BY session_id
 """
+ATTACHMENTS: Final = "SELECT attachment_id, content FROM attachments"
 TURNS: Final = "SELECT turn_id FROM turns WHERE session_id = ? ORDER BY seq"
 STAMPS: Final = "SELECT turn_id, manifest_json FROM turn_stamps WHERE session_id = ?"
+CLAIMED_FROM_NOBODY: Final = """
+    SELECT 'input ' || input_id
+      FROM pending_turn_inputs
+     WHERE session_id = :session_id AND claim_generation > :newest
+     UNION ALL
+    SELECT 'batch ' || batch_id
+      FROM queued_work_batches
+     WHERE session_id = :session_id AND claim_generation > :newest
+"""
 NEWEST_FENCE: Final = """
     SELECT coalesce(max(fencing_token), 0)
       FROM session_execution_leases
      WHERE session_id = ?
 """
+
+
+_PRIMARY: Final = 0xFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +62,24 @@ class Problem:
 
 def check(db: sqlite3.Connection, stop: threading.Event) -> tuple[Problem, ...]:
     """Every problem there is; of a file that is damaged, only where."""
-    pages = [
-        Problem(None, text)
-        for (text,) in db.execute(f"PRAGMA integrity_check({MOST_PAGE_PROBLEMS})")
-        if text != "ok"
-    ]
-    if pages:
-        return tuple(pages)
-    problems: list[Problem] = []
-    for (session_id,) in db.execute(SESSIONS).fetchall():
-        if stop.is_set():
-            break
-        problems += [Problem(session_id, text) for text in _session_problems(db, session_id)]
+    try:
+        pages = [text for (text,) in db.execute(INTEGRITY) if text != "ok"]
+        if pages:
+            return tuple(Problem(None, text) for text in pages)
+        problems = [Problem(None, text) for text in _attachment_problems(db)]
+        for (session_id,) in db.execute(SESSIONS).fetchall():
+            if stop.is_set():
+                break
+            problems += [Problem(session_id, text) for text in _session_problems(db, session_id)]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_CORRUPT:
+            raise
+        return (Problem(None, str(error)),)  # damaged too badly for SQLite to say where
     return tuple(problems)
 
 
 def _session_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
-    for part in (_meta_problems, _graph_problems, _blob_problems, _turn_problems, _stamp_problems):
+    for part in _PARTS:
         try:
             yield from part(db, session_id)
         except StoreError as error:
@@ -69,8 +87,9 @@ def _session_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
 
 
 def _meta_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
-    _meta.load(db, session_id)
-    yield from ()
+    known = _sessions.load(db, session_id)
+    if _meta.load(db, session_id) is None and known is not None:
+        yield "its metadata is missing"
 
 
 def _graph_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
@@ -106,6 +125,7 @@ def _blob_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
 
 def _turn_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
     newest: int = db.execute(NEWEST_FENCE, (session_id,)).fetchone()[0]
+    known = _sessions.load(db, session_id)
     for (turn_id,) in db.execute(TURNS, (session_id,)).fetchall():
         row = _turns.load(db, session_id, turn_id)
         if row is None:
@@ -116,9 +136,38 @@ def _turn_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
             yield f"turn {turn_id!r} is {row.state.value} and its input says otherwise"
         if row.fencing_token > newest:
             yield f"turn {turn_id!r} was started under a lease that never was"
+        if known is not None and row.generation != known.generation:
+            yield f"turn {turn_id!r} belongs to another generation of the session"
 
 
 def _stamp_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
-    for _, manifest in db.execute(STAMPS, (session_id,)).fetchall():
-        _checkpoints.decode_manifest(manifest)
-    yield from ()
+    for turn_id, manifest in db.execute(STAMPS, (session_id,)).fetchall():
+        try:
+            _checkpoints.decode_manifest(manifest)
+        except StoreError as error:
+            yield f"the stamp of turn {turn_id!r}: {error}"
+
+
+def _waiting_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
+    _turn_inputs.rows(db, session_id, _turn_inputs.LOAD_SUFFIX, 0)
+    _queue.all_of(db, session_id)
+    newest: int = db.execute(NEWEST_FENCE, (session_id,)).fetchone()[0]
+    asked = {"session_id": session_id, "newest": newest}
+    for (what,) in db.execute(CLAIMED_FROM_NOBODY, asked):
+        yield f"{what} is claimed under a lease that never was"
+
+
+def _attachment_problems(db: sqlite3.Connection) -> Iterator[str]:
+    for attachment_id, content in db.execute(ATTACHMENTS):
+        if hashlib.sha256(content).hexdigest() != attachment_id:
+            yield f"attachment {attachment_id!r} has other content than its name says"
+
+
+_PARTS: Final[tuple[Callable[[sqlite3.Connection, str], Iterator[str]], ...]] = (
+    _meta_problems,
+    _graph_problems,
+    _blob_problems,
+    _turn_problems,
+    _stamp_problems,
+    _waiting_problems,
+)

@@ -169,4 +169,5 @@ def _snapshot(body: Callable[[sqlite3.Connection], T], db: sqlite3.Connection) -
         return body(db)
     finally:
         if db.in_transaction:
-            db.execute("COMMIT")
+            # Nothing was written. A COMMIT would repeat what damage the body has met.
+            db.execute("ROLLBACK")

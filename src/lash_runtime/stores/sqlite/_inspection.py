@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ...model.records import dataclass
@@ -14,6 +14,12 @@ TABLES: Final = """
       FROM sqlite_master
      WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
      ORDER BY name
+"""
+SESSIONS: Final = """
+    SELECT session_id, created_at_ms, updated_at_ms, message_count
+      FROM sessions
+     WHERE deleted_at_ms IS NULL
+     ORDER BY updated_at_ms DESC, session_id
 """
 UNFINISHED: Final = "SELECT count(*) FROM turns WHERE settled_at_ms IS NULL"
 TOMBSTONED: Final = "SELECT count(*) FROM graph_nodes WHERE tombstoned = 1"
@@ -49,6 +55,13 @@ def info(db: sqlite3.Connection, _: threading.Event, *, path: str) -> DatabaseIn
             for name in tables
         },
     )
+
+
+def sessions(db: sqlite3.Connection) -> Iterator[dict[str, str | int]]:
+    """What tells one session from another, last used first."""
+    rows = db.execute(SESSIONS)
+    names = [column[0] for column in rows.description]
+    return (dict(zip(names, row, strict=True)) for row in rows)
 
 
 def _number(db: sqlite3.Connection, query: str) -> int:
