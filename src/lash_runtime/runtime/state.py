@@ -146,6 +146,8 @@ class RuntimeSessionState:
         )
 
     def with_usage(self, entries: tuple[TokenLedgerEntry, ...]) -> Self:
+        if not entries:
+            return self
         return replace(self, token_ledger=merge_ledger((*self.token_ledger, *entries)))
 
     def matches(self, head: HeadStamp | None) -> bool:

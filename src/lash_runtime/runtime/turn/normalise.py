@@ -42,7 +42,10 @@ async def normalise_input(turn_input: TurnInput, attachments: SessionAttachments
                 items.append(AttachmentItem(ref=await _stored(name, turn_input, attachments)))
             case _:
                 assert_never(item)
-    return turn_input.model_copy(update={"items": tuple(items), "image_blobs": {}})
+    normal = tuple(items)
+    if normal == turn_input.items and not turn_input.image_blobs:
+        return turn_input
+    return turn_input.model_copy(update={"items": normal, "image_blobs": {}})
 
 
 async def _adopt(ref: AttachmentRef, attachments: SessionAttachments) -> None:
