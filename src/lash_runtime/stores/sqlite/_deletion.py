@@ -6,6 +6,8 @@ and rows that nobody can reach; whoever deletes next, or wants the id again, rem
 """
 
 import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -20,6 +22,9 @@ SLICE_ROWS: Final = 1_000
 SLICE_BYTES: Final = 8 * 1024 * 1024
 """What one transaction removes: that many rows, or the attachments that have taken it past that
 many bytes."""
+
+FOUND_AT_ONCE: Final = 100_000
+"""Rows whose numbers are held in memory while they are removed."""
 
 _NODES: Final = "graph_nodes"
 _TURNS: Final = "turns"
@@ -43,6 +48,23 @@ _REMOVE: Final = {
     table: f"""
     DELETE FROM {table}
      WHERE rowid IN (SELECT rowid FROM {table} WHERE session_id = ? LIMIT ?)
+    """  # noqa: S608 - the names above
+    for table in TABLES
+}
+_FIND: Final = {
+    table: f"""
+    SELECT rowid
+      FROM {table}
+     WHERE session_id = ?
+     ORDER BY rowid
+     LIMIT ?
+    """  # noqa: S608 - the names above
+    for table in TABLES
+}
+_REMOVE_ROW: Final = {
+    table: f"""
+    DELETE FROM {table}
+     WHERE rowid = ? AND session_id = ?
     """  # noqa: S608 - the names above
     for table in TABLES
 }
@@ -103,16 +125,29 @@ async def delete(database: Database, clock: Clock, session_id: str) -> SessionDe
 
 async def sweep(database: Database, clock: Clock, session_id: str) -> _Removed:
     """Remove what is left of a session that is over. Does nothing to one that lives."""
-    removed = _Removed()
+    slice_of_all = partial(_slice, session_id=session_id, clock=clock)
+    removed = await database.write(slice_of_all, alone=True)
     while not removed.nothing_left:
-        body = partial(_slice, session_id=session_id, clock=clock)
+        for table in TABLES:
+            removed = removed.and_then(await _sweep_table(database, table, session_id))
+        removed = removed.and_then(await database.write(slice_of_all, alone=True))
+    return removed
+
+
+async def _sweep_table(database: Database, table: str, session_id: str) -> _Removed:
+    """Remove rows in the order in which they lie, so that a slice changes as few pages as it
+    can. Found by their keys, rows that lie side by side would go in different slices."""
+    rows = await database.read(partial(_find, table=table, session_id=session_id))
+    removed = _Removed()
+    for start in range(0, len(rows), SLICE_ROWS):
+        named = rows[start : start + SLICE_ROWS]
+        body = partial(_remove_these, table=table, session_id=session_id, rows=named)
         removed = removed.and_then(await database.write(body, alone=True))
     return removed
 
 
 def _slice(db: sqlite3.Connection, session_id: str, clock: Clock) -> _Removed:
-    found = _sessions.load(db, session_id)
-    if found is not None and found.is_live:
+    if not _is_over(db, session_id):
         return _Removed(nothing_left=True)
     removed = _remove_attachments(db, session_id)
     for table in TABLES:
@@ -124,14 +159,37 @@ def _slice(db: sqlite3.Connection, session_id: str, clock: Clock) -> _Removed:
     return removed
 
 
+def _find(db: sqlite3.Connection, table: str, session_id: str) -> list[int]:
+    return [row for (row,) in db.execute(_FIND[table], (session_id, FOUND_AT_ONCE))]
+
+
+def _remove_these(
+    db: sqlite3.Connection, table: str, session_id: str, rows: Sequence[int]
+) -> _Removed:
+    # The rows were found before. Whoever was faster may have removed them, and then their
+    # numbers may be those of the next session's.
+    if not _is_over(db, session_id):
+        return _Removed()
+    gone = db.executemany(_REMOVE_ROW[table], [(row, session_id) for row in rows]).rowcount
+    return _removed_from(table, gone)
+
+
 def _remove_rows(db: sqlite3.Connection, table: str, session_id: str, room: int) -> _Removed:
     gone = db.execute(_REMOVE[table], (session_id, room)).rowcount
+    return replace(_removed_from(table, gone), nothing_left=gone < room)
+
+
+def _removed_from(table: str, gone: int) -> _Removed:
     return _Removed(
         rows=gone,
         nodes=gone if table == _NODES else 0,
         turns=gone if table == _TURNS else 0,
-        nothing_left=gone < room,
     )
+
+
+def _is_over(db: sqlite3.Connection, session_id: str) -> bool:
+    found = _sessions.load(db, session_id)
+    return found is None or not found.is_live
 
 
 def _remove_attachments(db: sqlite3.Connection, session_id: str) -> _Removed:
