@@ -72,7 +72,7 @@ async def _look(database: Path, name: str) -> Found:
         for row in await store.list_unfinished_turns(SESSION):
             await store.settle_turn(fence, as_interrupted(row.turn_id), release=False)
         read = await store.load_session(FullGraph())
-        done = Counter(word for node in (read.nodes if read else ()) for word in _words(node))
+        done = Counter(word for node in (read.nodes if read else ()) for word in words_of(node))
         waits = [str(batch.source_key) for batch in await store.list_queued_work(SESSION)]
         waits += [str(each.source_key) for each in await store.list_pending_turn_inputs(SESSION)]
         found = Found(
@@ -166,7 +166,7 @@ def _bad(path: Path) -> bool:
         return not whole or db.execute("SELECT count(*) FROM sessions").fetchone()[0] == 0
 
 
-def _words(node: SessionNodeRecord) -> list[str]:
+def words_of(node: SessionNodeRecord) -> list[str]:
     return node.payload.event.message.text.split() if isinstance(node.payload, EventPayload) else []
 
 

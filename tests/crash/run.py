@@ -1,7 +1,7 @@
-"""Many more deaths than a test run has time for: `python -m crash.run --kills 40 --torn 5`.
+"""More deaths than a test run has time for, or a crowd for longer: `python -m crash.run --help`.
 
-Run it from `tests/`, with the library installed or on the path. Prints what died of what, and
-ends with an error at the first thing that is wrong, naming the seed that shows it again.
+Run it from `tests/`, with the library installed or on the path. Prints what was done, and ends
+with an error at the first thing that is wrong.
 """
 
 import argparse
@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from crash.calls import CALLS
-from crash.conftest import process_server
+from crash.conftest import ask, process_server, together
+from crash.crowd import disagreements, sum_up, take_part, told
 from crash.lives import survive
 
 
@@ -21,7 +22,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40, help="processes killed in each call")
     parser.add_argument("--torn", type=int, default=5, help="writes torn in each call")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--crowd", type=float, metavar="SECONDS", help="no deaths, but a crowd")
+    parser.add_argument("--members", type=int, default=8, help="processes of the crowd")
     arguments = parser.parse_args()
+    if arguments.crowd is None:
+        _die(arguments)
+    else:
+        _crowd(arguments.members, arguments.crowd)
+
+
+def _die(arguments: argparse.Namespace) -> None:
     processes, killed, torn = process_server(), 0, 0
     for call in arguments.calls or CALLS:
         started = time.monotonic()
@@ -44,6 +54,21 @@ def main() -> None:
             f"{tally.survived:3} got through {time.monotonic() - started:7.1f} s\n"
         )
     sys.stdout.write(f"{'all':16} {killed:4} killed {torn:3} torn\n")
+
+
+def _crowd(members: int, seconds: float) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        processes, database = process_server(), Path(place, "agents.db")
+        done = together(
+            processes, take_part, [(database, each, seconds) for each in range(members)]
+        )
+        problems, stands = ask(processes, sum_up, database)
+        every = told(database, members)
+        wrong = [*problems, *disagreements(every, stands)]
+    sys.stdout.write(f"{sum(done)} calls of {members} processes in {seconds} s: {done}\n")
+    sys.stdout.write(f"{dict(every.lines)}\n")
+    if wrong:
+        sys.exit("\n".join(wrong))
 
 
 if __name__ == "__main__":
