@@ -42,12 +42,9 @@ def digest_of(nodes: Iterable[SessionNodeRecord]) -> SessionDigest:
     count = asked = 0
     first = last = ""
     for node in nodes:
-        record = node.conversation
-        if record is None:
-            continue
-        count += 1
-        message = record.message
-        if message.role not in _SPEAKERS or not any(_is_spoken(part) for part in message.parts):
+        count += node.conversation is not None
+        message = _spoken(node)
+        if message is None:
             continue
         said = excerpt(message)
         last = said or last
@@ -57,6 +54,23 @@ def digest_of(nodes: Iterable[SessionNodeRecord]) -> SessionDigest:
     return SessionDigest(
         message_count=count, user_message_count=asked, first_user_message=first, last_message=last
     )
+
+
+def first_of_user(nodes: Iterable[SessionNodeRecord]) -> str:
+    """What the digest of `nodes` tells of the user; reads no further than it has to."""
+    said = (
+        excerpt(message)
+        for node in nodes
+        if (message := _spoken(node)) is not None and message.role is MessageRole.USER
+    )
+    return next(filter(None, said), "")
+
+
+def first_of_anybody(nodes: Iterable[SessionNodeRecord]) -> str:
+    """The beginning of the first message that says something; of the last, for nodes that come
+    newest first."""
+    said = (excerpt(message) for node in nodes if (message := _spoken(node)) is not None)
+    return next(filter(None, said), "")
 
 
 def excerpt(message: Message) -> str:
@@ -70,6 +84,14 @@ def excerpt(message: Message) -> str:
     if len(text) <= EXCERPT_CHARS:
         return text
     return text[: EXCERPT_CHARS - 1].rstrip() + "…"
+
+
+def _spoken(node: SessionNodeRecord) -> Message | None:
+    """The message of `node`, if the user or the model speaks in it."""
+    record = node.conversation
+    if record is None or record.message.role not in _SPEAKERS:
+        return None
+    return record.message if any(_is_spoken(part) for part in record.message.parts) else None
 
 
 def _is_spoken(part: Part) -> bool:

@@ -174,6 +174,21 @@ async def test_the_next_deletion_removes_what_an_earlier_one_has_left(
     assert nodes_left(path) == 0
 
 
+async def test_a_damaged_node_can_be_given_up(storage: SqliteStorage, path: Path) -> None:
+    """What keeps a session from being read is taken out, and the list goes on without it."""
+    store = await a_store(storage)
+    fence = (await hold(store)).fence()
+    nodes = (*a_chain("a", "b"), a_node("c", "b", text="last"))
+    await store.commit_runtime_state(a_commit(fence, graph=first(*nodes)))
+    sql(path, "UPDATE graph_nodes SET node_json = '{' WHERE node_id = 'a'")
+    await store.tombstone_nodes(["a", "c"])
+    read = await store.load_session(FullGraph())
+    assert read is not None
+    assert [node.node_id for node in read.nodes] == ["b"]
+    (entry,) = (await storage.session_stores.list_sessions(SessionQuery())).sessions
+    assert (entry.first_user_message, entry.last_message) == ("hello", "hello")
+
+
 async def test_large_attachments_go_a_few_at_a_time(storage: SqliteStorage, path: Path) -> None:
     """Bytes count as well as rows: gigabytes of pictures are not one transaction."""
     for number in range(8):

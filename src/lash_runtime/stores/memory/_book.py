@@ -5,6 +5,7 @@ loop that makes each call a transaction.
 Rule 2: a commit costs what it adds. What is stored is immutable, so reads share it.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 from typing import assert_never
@@ -264,6 +265,11 @@ class SessionBook:
         self.attachments.commit((ref.id for ref in acceptance.input.attachments()), now_ms)
         leads = self.work.command_leads(now_ms)
         return TurnAccepted(lease=claimed.lease, row=row, head=head, command_leads=leads)
+
+    def tombstone(self, node_ids: Iterable[str]) -> None:
+        """Give nodes up, and show nothing of them in the list of sessions either."""
+        self.nodes.tombstone(node_ids)
+        self.digest = digest_of(self.nodes.live())
 
     def settle(
         self,

@@ -13,7 +13,7 @@ class MemoryMaintenance:
     _session_id: str
 
     async def tombstone_nodes(self, node_ids: Sequence[str]) -> None:
-        self._library.book(self._session_id).nodes.tombstone(node_ids)
+        self._library.book(self._session_id).tombstone(node_ids)
 
     async def vacuum(self) -> VacuumReport:
         book = self._library.book(self._session_id)

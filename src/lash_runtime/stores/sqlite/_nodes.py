@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from pydantic import ValidationError
@@ -25,6 +25,10 @@ REVIVE: Final = """
     UPDATE graph_nodes SET tombstoned = 0
      WHERE session_id = ? AND node_id = ? AND tombstoned = 1
 """
+TOMBSTONE: Final = """
+    UPDATE graph_nodes SET tombstoned = 1
+     WHERE session_id = ? AND node_id = ?
+"""
 LOAD: Final = """
     SELECT node_json
       FROM graph_nodes
@@ -36,6 +40,12 @@ LOAD_ALL: Final = """
       FROM graph_nodes
      WHERE seq IN (SELECT seq FROM graph_nodes WHERE session_id = ?) AND tombstoned = 0
      ORDER BY seq
+"""
+LOAD_ALL_NEWEST_FIRST: Final = """
+    SELECT node_json
+      FROM graph_nodes
+     WHERE seq IN (SELECT seq FROM graph_nodes WHERE session_id = ?) AND tombstoned = 0
+     ORDER BY seq DESC
 """
 # The depth ends a walk that a cycle of parents would never let end.
 LOAD_PATH: Final = """
@@ -101,6 +111,32 @@ def load_all(db: sqlite3.Connection, session_id: str) -> tuple[SessionNodeRecord
     return _decoded(db.execute(LOAD_ALL, (session_id,)).fetchall())
 
 
+def live(
+    db: sqlite3.Connection, session_id: str, *, newest_first: bool = False
+) -> Iterator[SessionNodeRecord]:
+    """Every live node that can be read, in storage order or against it, one by one as they are
+    asked for."""
+    statement = LOAD_ALL_NEWEST_FIRST if newest_first else LOAD_ALL
+    for (text,) in db.execute(statement, (session_id,)):
+        if (node := _readable(text)) is not None:
+            yield node
+
+
+def tombstone(
+    db: sqlite3.Connection, session_id: str, node_ids: Iterable[str]
+) -> list[SessionNodeRecord]:
+    """Give nodes up; returns those that were alive and can be read. Ids that no node has are
+    passed over."""
+    given_up: list[SessionNodeRecord] = []
+    for node_id in node_ids:
+        row = db.execute(LOAD, (session_id, node_id)).fetchone()
+        if row is not None:
+            db.execute(TOMBSTONE, (session_id, node_id))
+            if (node := _readable(row[0])) is not None:
+                given_up.append(node)
+    return given_up
+
+
 def load_path(
     db: sqlite3.Connection, session_id: str, leaf_node_id: str | None
 ) -> tuple[SessionNodeRecord, ...]:
@@ -127,6 +163,14 @@ def _revived(db: sqlite3.Connection, session_id: str, node_id: str, text: str) -
             "a node never changes once it is stored"
         )
     return db.execute(REVIVE, (session_id, node_id)).rowcount > 0
+
+
+def _readable(text: str) -> SessionNodeRecord | None:
+    """Upkeep goes on where reading a session would stop: what is damaged can be given up."""
+    try:
+        return SessionNodeRecord.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _decoded(rows: Sequence[tuple[str]]) -> tuple[SessionNodeRecord, ...]:

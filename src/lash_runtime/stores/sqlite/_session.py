@@ -6,9 +6,15 @@ Rule 2: nothing is undone by hand. A body that raises is rolled back by whoever 
 """
 
 import sqlite3
+from collections.abc import Sequence
 from typing import assert_never
 
-from ...kernel.session_digest import SessionDigest, digest_of
+from ...kernel.session_digest import (
+    SessionDigest,
+    digest_of,
+    first_of_anybody,
+    first_of_user,
+)
 from ...ports.commit import (
     GraphAppend,
     GraphCommitDelta,
@@ -204,6 +210,15 @@ def settle(
         )
     if release:
         lane.release(fence)
+
+
+def tombstone(db: sqlite3.Connection, session_id: str, node_ids: Sequence[str]) -> None:
+    """Give nodes up, and show nothing of them in the list of sessions either."""
+    gone = digest_of(_nodes.tombstone(db, session_id, node_ids))
+    if gone.message_count:
+        first = first_of_user(_nodes.live(db, session_id))
+        last = first_of_anybody(_nodes.live(db, session_id, newest_first=True))
+        _sessions.shrink(db, session_id, gone, first=first, last=last)
 
 
 def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:

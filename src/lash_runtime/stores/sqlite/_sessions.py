@@ -67,6 +67,13 @@ REPLACE: Final = """
            first_user_message = :first, last_message = :last
      WHERE session_id = :session_id
 """
+SHRINK: Final = """
+    UPDATE sessions
+       SET message_count = message_count - :messages,
+           user_message_count = user_message_count - :asked,
+           first_user_message = :first, last_message = :last
+     WHERE session_id = :session_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,14 @@ def extend(db: sqlite3.Connection, session_id: str, added: SessionDigest, now_ms
 
 def replace(db: sqlite3.Connection, session_id: str, whole: SessionDigest, now_ms: int) -> None:
     db.execute(REPLACE, _entry(session_id, whole, now_ms))
+
+
+def shrink(
+    db: sqlite3.Connection, session_id: str, gone: SessionDigest, *, first: str, last: str
+) -> None:
+    """Take from the session's entry what is no longer among its messages. Upkeep is no use."""
+    counts = {"messages": gone.message_count, "asked": gone.user_message_count}
+    db.execute(SHRINK, {"session_id": session_id, "first": first, "last": last} | counts)
 
 
 def _entry(session_id: str, digest: SessionDigest, now_ms: int) -> dict[str, str | int]:

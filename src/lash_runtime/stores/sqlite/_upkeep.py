@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 from ...model.records import dataclass
 from ...ports.persistence import GcReport, VacuumReport
 from ...ports.turn_inputs import TurnInputState
+from . import _session
 from ._reachability import delete, reach
 
 T = TypeVar("T")
@@ -24,10 +25,6 @@ T = TypeVar("T")
 SLICE_ROWS: Final = 500
 """Rows that one transaction removes."""
 
-TOMBSTONE: Final = """
-    UPDATE graph_nodes SET tombstoned = 1
-     WHERE session_id = ? AND node_id = ?
-"""
 OF_ONE_SESSION: Final = " AND session_id = :session_id"
 
 FIND_TOMBSTONED: Final = "SELECT seq FROM graph_nodes WHERE tombstoned = 1"
@@ -81,8 +78,8 @@ class PruneReport:
 async def tombstone(desk: Desk, session_id: str, node_ids: Sequence[str]) -> None:
     """Mark nodes as removed. Ids that no node has are passed over."""
     for ids in _slices(node_ids):
-        marks = [(session_id, node_id) for node_id in ids]
-        await desk.write(partial(_execute_many, TOMBSTONE, marks), alone=True)
+        body = partial(_session.tombstone, session_id=session_id, node_ids=ids)
+        await desk.write(body, alone=True)
 
 
 async def vacuum(desk: Desk, session_id: str | None = None) -> VacuumReport:

@@ -219,6 +219,36 @@ class ListingConformance(StorageCase):
         entry = await the_entry(storage)
         assert (entry.message_count, entry.first_user_message, entry.last_message) == (0, "", "")
 
+    async def test_a_tombstoned_message_is_not_listed(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """What was taken out of a transcript is not quoted elsewhere, and taking it out is no use
+        of the session; a message that comes back counts again."""
+        store = await a_store(storage)
+        nodes = [
+            a_node("a", text="one"),
+            a_node("b", "a", text="two"),
+            a_node("c", "b", text="three", role=MessageRole.ASSISTANT),
+        ]
+        await _commit(store, first(*nodes))
+        used = clock.timestamp_ms()
+        clock.advance(1)
+        await store.tombstone_nodes(["a", "c", "never"])
+        await store.tombstone_nodes(["a"])
+        entry = await the_entry(storage)
+        assert (entry.message_count, entry.user_message_count) == (1, 1)
+        assert (entry.first_user_message, entry.last_message) == ("two", "two")
+        assert entry.updated_at_epoch_ms == used
+        await _commit(store, append(nodes[2]))
+        entry = await the_entry(storage)
+        assert (entry.message_count, entry.user_message_count) == (2, 1)
+        assert (entry.first_user_message, entry.last_message) == ("two", "three")
+        await store.vacuum()
+        assert await the_entry(storage) == entry
+        await store.tombstone_nodes(["b", "c"])
+        entry = await the_entry(storage)
+        assert (entry.message_count, entry.first_user_message, entry.last_message) == (0, "", "")
+
     async def test_the_last_used_is_first(self, storage: Storage, clock: ManualClock) -> None:
         """Every commit is use, also one that says nothing; reading is not."""
         for name in ("one", "two", "three"):
