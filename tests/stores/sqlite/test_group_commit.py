@@ -2,97 +2,23 @@
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import pytest
 
 from lash_runtime.ports.store_errors import HeadRevisionConflict, StoreBackendError
-from lash_runtime.stores.sqlite._group_commit import (
-    MAX_GROUP_BODIES,
-    MAX_GROUP_BYTES,
-    GroupCommit,
-)
-from lash_runtime.stores.sqlite._thread import DatabaseThread
+from lash_runtime.stores.sqlite._group_commit import MAX_GROUP_BODIES, MAX_GROUP_BYTES
+from stores.sqlite.writers import Body, Writer, a_writer, inserts, inserts_then_raises
 
 pytestmark = pytest.mark.anyio
-
-Body = Callable[[sqlite3.Connection], int]
-
-
-class Writer:
-    """A group-committing writer over a file, the statements it ran, and a second reader."""
-
-    def __init__(self, path: Path, thread: DatabaseThread, statements: list[str]) -> None:
-        self.path = path
-        self.thread = thread
-        self.statements = statements
-        self.writes = GroupCommit(thread)
-
-    @property
-    def transactions(self) -> int:
-        return self.statements.count("COMMIT")
-
-    def stored(self) -> list[int]:
-        with sqlite3.connect(self.path) as db:
-            rows = [row[0] for row in db.execute("SELECT a FROM t ORDER BY a")]
-        db.close()
-        return rows
-
-    async def together(
-        self, *bodies: Body, size: int = 0, alone: Container[int] = ()
-    ) -> list[int | Exception]:
-        """Submit `bodies` while the thread is busy, so that they meet in one line."""
-        answers: dict[int, int | Exception] = {}
-        busy = threading.Event()
-
-        async def submit(number: int, body: Body) -> None:
-            try:
-                answers[number] = await self.writes.submit(body, size, alone=number in alone)
-            except Exception as error:
-                answers[number] = error
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.thread.run, lambda _: busy.wait(30))
-            for number, body in enumerate(bodies):
-                tasks.start_soon(submit, number, body)
-            await anyio.wait_all_tasks_blocked()
-            busy.set()
-        return [answers[number] for number in range(len(bodies))]
 
 
 @pytest.fixture
 async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
-    path = tmp_path / "t.db"
-    statements: list[str] = []
-
-    def connect() -> sqlite3.Connection:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, filling BLOB)")
-        db.set_trace_callback(statements.append)
-        return db
-
-    thread = await DatabaseThread.start(connect)
-    yield Writer(path, thread, statements)
-    await thread.close()
-
-
-def inserts(number: int) -> Body:
-    def body(db: sqlite3.Connection) -> int:
-        db.execute("INSERT INTO t (a) VALUES (?)", (number,))
-        return number
-
-    return body
-
-
-def inserts_then_raises(number: int) -> Body:
-    def body(db: sqlite3.Connection) -> int:
-        db.execute("INSERT INTO t (a) VALUES (?)", (number,))
-        raise HeadRevisionConflict(expected=1, actual=2)
-
-    return body
+    async with a_writer(tmp_path / "t.db") as writer:
+        yield writer
 
 
 async def test_writes_that_wait_together_share_one_transaction(writer: Writer) -> None:
