@@ -135,15 +135,20 @@ class LashCore:
         unless another session refers to them. Deleting again, or what never existed, is no
         error; opening the id afterwards starts an empty session.
 
-        Cancelling the wait does not stop the deletion. Raises `MissingSessionStoreFactory` for
-        a core that stores nothing, and `InvalidSessionId`.
+        Cancelling the wait does not stop the deletion. Closing the core does, and repeating it
+        then finishes it. Raises `MissingSessionStoreFactory` for a core that stores nothing, and
+        `InvalidSessionId`.
         """
         _check_session_id(session_id)
         with translated():
             env = await self._started()
-            return await env.tasks.complete(
+            deletion = env.tasks.start(
                 self._delete(env, self._catalogue(), session_id), name=f"lash-delete-{session_id}"
             )
+            await deletion.settled()
+            if deletion.interrupted:
+                raise CoreClosed
+            return deletion.result()
 
     async def list_sessions(
         self,

@@ -11,6 +11,7 @@ from facade.places import Place, a_core, running
 from facade.transcripts import lines
 from facade.watched import Gate, WatchedStores
 from lash_runtime import (
+    CoreClosed,
     EmbedError,
     InvalidSessionId,
     LashCore,
@@ -32,6 +33,8 @@ from lash_runtime.ports.store_errors import StoreContended
 from lash_runtime.testing import Call, ScriptedProvider
 
 pytestmark = pytest.mark.anyio
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
 def yes() -> ScriptedProvider:
@@ -242,6 +245,8 @@ async def test_another_core_learns_of_it_by_its_next_call(on_disk: Place) -> Non
         for _ in range(2):
             with pytest.raises(SessionDeleted):
                 await session.turn("again").run()
+        with pytest.raises(SessionDeleted):
+            await session.turn(TurnInput.of("look", Image(PNG))).run()
         await session.close()
         async with here.session("s") as other:
             assert lines(other) == ["user: somebody else's", "assistant: yes"]
@@ -312,8 +317,7 @@ async def test_children_and_neighbours_stay(place: Place) -> None:
 
 async def test_attachments_go_with_the_last_session_that_has_them(place: Place) -> None:
     """Two conversations about one picture: deleting the one leaves the other its picture."""
-    png = b"\x89PNG\r\n\x1a\n" + bytes(100)
-    shown = TurnInput.of("look", Image(png))
+    shown = TurnInput.of("look", Image(PNG))
     async with a_core(place, yes()) as core:
         for name in ("one", "two"):
             async with core.session(name) as session:
@@ -333,6 +337,36 @@ async def test_a_deletion_whose_caller_leaves_is_carried_through(on_disk: Place)
             await core.delete_session("s")
         while (await core.list_sessions()).sessions:
             await anyio.lowlevel.checkpoint()
+        assert not (await core.delete_session("s")).existed
+
+
+async def test_a_core_that_closes_does_not_wait_for_a_long_deletion(place: Place) -> None:
+    """It is cut off between two steps, says so, and whoever repeats it finishes it."""
+    entered = anyio.Event()
+
+    class Slow(WatchedStores):
+        async def delete_session(self, session_id: str) -> SessionDeleteReport:
+            entered.set()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async def pass_through(name: str) -> None: ...
+
+    storage = place.storage()
+    core = place.builder(yes()).storage(storage).store_factory(Slow(storage, pass_through)).build()
+    raised: list[EmbedError] = []
+
+    async def delete() -> None:
+        with pytest.raises(EmbedError) as caught:
+            await core.delete_session("s")
+        raised.append(caught.value)
+
+    async with anyio.create_task_group() as callers, running(core):
+        callers.start_soon(delete)
+        await entered.wait()
+        await core.aclose()
+    assert [type(error) for error in raised] == [CoreClosed]
+    async with a_core(place, yes()) as core:
         assert not (await core.delete_session("s")).existed
 
 

@@ -23,7 +23,8 @@ from ..ports.attachments import (
     sha256_uri,
 )
 from ..ports.clock import Clock
-from ..ports.store_errors import StoreError
+from ..ports.store_errors import StoredSessionDeleted, StoreError
+from .faults import SessionIsDeleted
 
 MAX_ATTACHMENT_BYTES: Final = 20 * 1024 * 1024
 """What the large providers take as one image."""
@@ -110,6 +111,8 @@ class SessionAttachments:
             )
             try:
                 await self.manifest.record_intent(intent)
+            except StoredSessionDeleted as error:
+                raise SessionIsDeleted(self.session_id) from error
             except StoreError as error:
                 raise AttachmentStoreError("manifest_record_failed", str(error)) from error
         self._pending.add(attachment_id)

@@ -46,6 +46,11 @@ class OwnedTask(Generic[T]):
         """Stop the work; whoever awaits it gets the fault `turn_interrupted`."""
         self._scope.cancel()
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the work was stopped before its end. Only for work that is over."""
+        return self._scope.cancelled_caught or self.task.cancelled()
+
     def result(self) -> T:
         """What the work returned, or what it raised; the fault `turn_interrupted` if it was
         stopped. Only for work that is over."""

@@ -168,6 +168,9 @@ class ListingConformance(StorageCase):
         assert (entry.message_count, entry.user_message_count) == (7, 2)
         assert entry.first_user_message == "What is this? \n\n[Image attached]"
         assert entry.last_message == "Whose?"
+        await _commit(store, append(said("i", "g", assistant, (PartKind.TOOL_CALL, "{}"))))
+        entry = await the_entry(storage)
+        assert (entry.message_count, entry.last_message) == (8, "Whose?")
         assert entry.updated_at_epoch_ms == clock.timestamp_ms()
 
     async def test_long_messages_are_listed_by_their_beginning(self, storage: Storage) -> None:
