@@ -247,25 +247,50 @@ class QueuedWorkStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VacuumReport:
+    """What one call has removed."""
+
     removed_node_count: int
     removed_pending_turn_input_tombstone_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcReport:
+    """Refs that were followed, and blobs that are still there or were removed by one call."""
+
     root_count: int
     retained_blob_count: int
     deleted_blob_count: int
 
 
 class StoreMaintenance(Protocol):
-    """What an operator may do to a store, at a time of the host's choosing."""
+    """Upkeep of one session, at a time of the host's choosing. Needs no lease.
 
-    async def tombstone_nodes(self, node_ids: Sequence[str]) -> None: ...
+    Concurrency: others read and commit meanwhile, and wait for no longer than a slice of it takes.
+    Cancellation, for every method: what is done stays done, and the next call does the rest.
+    """
 
-    async def vacuum(self) -> VacuumReport: ...
+    async def tombstone_nodes(self, node_ids: Sequence[str]) -> None:
+        """Hide nodes from every read. Ids that no node has are passed over.
 
-    async def gc_unreachable(self) -> GcReport: ...
+        Allowed on the active path, which then ends where a node is missing: a leaf that is
+        hidden dangles. A hidden node that is appended again with its own content is back.
+        """
+        ...
+
+    async def vacuum(self) -> VacuumReport:
+        """Remove hidden nodes, and inputs that are cancelled or completed, with their source keys.
+
+        Rows of turns and stamps of commits stay: they answer what is submitted again.
+        """
+        ...
+
+    async def gc_unreachable(self) -> GcReport:
+        """Remove blobs that neither the head nor a frame refers to.
+
+        Raises `StoreBackendError`, and removes nothing, where a root cannot be followed. A store
+        that keeps no such blobs reports zeros.
+        """
+        ...
 
 
 class RuntimePersistence(
