@@ -25,6 +25,10 @@ from lash_runtime.testing.conformance._samples import a_store, as_interrupted
 from lash_runtime.testing.conformance._waiting_samples import IDLE
 
 EVERY_TIME = 2**62
+UNKEPT = """
+    attachments WHERE attachment_id NOT IN
+    (SELECT attachment_id FROM attachment_manifest WHERE committed_at_ms IS NOT NULL)
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Found:
     """`done` counts the words of the commits in session `s`: turns, attachments, what was queued.
 
     `claimable` is what a claim has taken of what `waits`. `turns` has the state of each turn
-    as it was found. `victim_rows` is what is left of a session that is not there.
+    as it was found. `groups` has revision, nodes and usage of sessions that commit together.
+    `victim_rows` is what is left of a session that is not there. `moved` says of each database
+    that was to move on whether it has.
     """
 
     problems: list[str]
@@ -51,11 +57,14 @@ class Found:
     marked_nodes: int
     ended_inputs: int
     litter: int
+    unkept_attachments: int
+    groups: dict[str, tuple[int, int, int]]
     victim_nodes: int | None
     victim_rows: int
     new_tokens: dict[str, int]
     broken_copies: list[str]
     broken_new: list[str]
+    moved: dict[str, bool]
 
 
 def look(database: Path, name: str, report: Connection) -> None:
@@ -96,6 +105,12 @@ async def _look(database: Path, name: str) -> Found:
             marked_nodes=_count(database, "graph_nodes WHERE tombstoned = 1"),
             ended_inputs=_count(database, "pending_turn_inputs WHERE state = 'cancelled'"),
             litter=_count(database, "blobs WHERE length(content) < 4"),
+            unkept_attachments=_count(database, UNKEPT),
+            groups={
+                str(name): await _counts(storage, str(name))
+                for (name,) in _rows(database, "SELECT session_id FROM sessions")
+                if str(name)[0] == "g"
+            },
             victim_nodes=await _victim(storage),
             victim_rows=await _what_is_left_of_the_victim(storage, database),
             new_tokens=await _tokens(storage, owner),
@@ -105,6 +120,7 @@ async def _look(database: Path, name: str) -> Found:
                 for path in database.parent.glob("*.new.db")
                 if not await _can_be_used(path)
             ],
+            moved={str(path): _has_moved(path) for path in database.parent.glob("*.moved.db")},
         )
         await store.release_session_execution_lease(fence)
         return found
@@ -145,6 +161,14 @@ async def _tokens(storage: SqliteStorage, owner: LeaseOwnerIdentity) -> dict[str
     return tokens
 
 
+async def _counts(storage: SqliteStorage, session_id: str) -> tuple[int, int, int]:
+    read = await (await a_store(storage, session_id)).load_session(FullGraph())
+    if read is None:
+        return 0, 0, 0
+    usage = sum(each.usage.input_tokens for each in read.token_ledger)
+    return read.head_revision, len(read.nodes), usage
+
+
 async def _node_ids(storage: SqliteStorage, session_id: str) -> list[str]:
     read = await (await a_store(storage, session_id)).load_session(FullGraph())
     return [] if read is None else [node.node_id for node in read.nodes]
@@ -164,6 +188,23 @@ def _bad(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as db:
         whole = db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         return not whole or db.execute("SELECT count(*) FROM sessions").fetchone()[0] == 0
+
+
+def _has_moved(path: Path) -> bool:
+    """Raises unless the database is wholly of one version."""
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        (sessions,) = db.execute("SELECT count(*) FROM sessions").fetchone()
+        columns = {name for _, name, *_ in db.execute("PRAGMA table_info(sessions)")}
+        made = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'colours'").fetchone()[0]
+        assert sessions == 1
+        assert (version, "colour" in columns, made) in {(1, False, 0), (2, True, 1)}
+        if version == 2:
+            assert db.execute("SELECT colour, name FROM sessions, colours").fetchall() == [
+                ("green", SESSION)
+            ]
+        return version == 2
 
 
 def words_of(node: SessionNodeRecord) -> list[str]:

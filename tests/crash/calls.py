@@ -16,9 +16,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+import anyio
+
 from crash.dying import Death, Reaper, watched_process
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
 from lash_runtime.ports.attachments import AttachmentIntent, attachment_id_of, sha256_uri
+from lash_runtime.ports.commit import RuntimeCommit
 from lash_runtime.ports.leases import (
     LeaseAcquired,
     LeaseBusy,
@@ -27,8 +30,12 @@ from lash_runtime.ports.leases import (
 )
 from lash_runtime.ports.session_state import HydratedSessionCheckpoint
 from lash_runtime.ports.turn_ledger import LaneUnfinished, TurnAccepted, TurnRefused
+from lash_runtime.runtime.attachment_sweep import sweep_attachments as sweep
 from lash_runtime.stores.local_process import local_process_liveness
 from lash_runtime.stores.sqlite import SqliteStorage
+from lash_runtime.stores.sqlite._connections import ConnectionSettings, open_writer
+from lash_runtime.stores.sqlite._migrations import Schema
+from lash_runtime.stores.sqlite._schema import TABLES
 from lash_runtime.stores.sqlite._store import SqliteSessionStore
 from lash_runtime.testing.conformance._samples import (
     a_chain,
@@ -53,6 +60,7 @@ from lash_runtime.testing.conformance._waiting_samples import (
 SESSION: Final = "s"
 VICTIM: Final = "victim"
 CHORES: Final = "chores"
+GROUP: Final = 12
 CHORE_NODES: Final = 600
 MARKED: Final = 550
 VICTIM_NODES: Final = 1_050
@@ -163,8 +171,42 @@ async def create_schema(life: Life) -> None:
     await new.aclose()
 
 
+async def migrate(life: Life) -> None:
+    """Move a database with a session in it on to a version that a later release could have."""
+    old = life.database.with_name(f"{life.name}.moved.db")
+    async with SqliteStorage(old) as storage:
+        await a_store(storage, SESSION)
+    settings = ConnectionSettings(
+        path=str(old),
+        synchronous="full",
+        busy_timeout_ms=1_000,
+        schema=Schema(tables=TABLES, migrations=(_to_version_2,)),
+    )
+    with life.danger(old.with_name(f"{old.name}-wal")):
+        db = open_writer(settings)
+        life.tell("moved", str(old))
+    db.close()
+
+
+def _to_version_2(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN colour TEXT NOT NULL DEFAULT 'none'")
+    db.execute("CREATE TABLE colours (name TEXT)")
+    db.execute("INSERT INTO colours SELECT session_id FROM sessions")
+    db.execute("UPDATE sessions SET colour = 'green'")
+
+
 async def commit(life: Life) -> None:
-    """The final commit of a turn, with everything that it can carry."""
+    store = await life.store()
+    turn_id, whole = await _a_turn_to_commit(life)
+    with life.danger():
+        result = await store.commit_runtime_state(whole)
+        life.tell("committed", turn_id)
+    again = await store.commit_runtime_state(whole)
+    assert replace(again, replayed=False) == result
+
+
+async def _a_turn_to_commit(life: Life) -> tuple[str, RuntimeCommit]:
+    """An accepted turn, and its final commit with everything that one can carry."""
     store, turn_id = await life.store(), f"t:{life.name}"
     await life.enqueue_some()
     picture = life.name.encode()
@@ -208,11 +250,33 @@ async def commit(life: Life) -> None:
         committed_attachment_ids=(attachment_id,),
         release_session_execution_lease=fence,
     )
+    return turn_id, whole
+
+
+async def group(life: Life) -> None:
+    """Commits of many sessions, which share transactions."""
+    stores = {f"g{number}": await life.store(f"g{number}") for number in range(GROUP)}
+    fences = {session_id: (await life.hold(session_id)).fence() for session_id in stores}
+    heads = {session_id: await store.load_head_stamp() for session_id, store in stores.items()}
+
+    async def add(session_id: str) -> None:
+        head = heads[session_id]
+        node = a_node(f"n:{life.name}", None if head is None else head.leaf_node_id)
+        result = await stores[session_id].commit_runtime_state(
+            a_commit(
+                fences[session_id],
+                session_id=session_id,
+                expected_head_revision=0 if head is None else head.head_revision,
+                graph=append(node),
+                usage_deltas=(spent("turn", "m", 1),),
+            )
+        )
+        life.tell("added", session_id, result.head_revision)
+
     with life.danger():
-        result = await store.commit_runtime_state(whole)
-        life.tell("committed", turn_id, result.head_revision)
-    again = await store.commit_runtime_state(whole)
-    assert replace(again, replayed=False) == result
+        async with anyio.create_task_group() as tasks:
+            for session_id in stores:
+                tasks.start_soon(add, session_id)
 
 
 async def accept(life: Life) -> None:
@@ -276,6 +340,24 @@ async def collect_garbage(life: Life) -> None:
     with life.danger():
         await life.storage.maintenance.gc_unreachable()
         life.tell("swept")
+
+
+async def sweep_attachments(life: Life) -> None:
+    """Remove bytes that nobody keeps, beside some that a turn does."""
+    turn_id, whole = await _a_turn_to_commit(life)
+    await (await life.store()).commit_runtime_state(whole)
+    life.tell("committed", turn_id)
+    for each in range(5):
+        await life.storage.attachments.put(f"{life.name} {each}".encode(), PICTURE)
+    with life.danger():
+        await sweep(
+            life.storage.session_stores,
+            life.storage.attachments,
+            older_than_epoch_ms=2**62,
+            sweep_id=life.name,
+            unmentioned=True,
+        )
+        life.tell("cleared")
 
 
 async def vacuum(life: Life) -> None:
@@ -369,12 +451,15 @@ CALLS: Final[Mapping[str, Callable[[Life], Awaitable[None]]]] = {
     call.__name__: call
     for call in (
         create_schema,
+        migrate,
         commit,
+        group,
         accept,
         settle,
         claim,
         enqueue,
         collect_garbage,
+        sweep_attachments,
         vacuum,
         compact,
         back_up,

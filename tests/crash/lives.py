@@ -1,6 +1,7 @@
 """Lives on one database, each ended by a death, and what must hold after every one of them."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -32,11 +33,11 @@ class Ledger:
     cancelled: set[str] = field(default_factory=set)
     turns: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
-    said: list[tuple[Any, ...]] = field(default_factory=list)
 
     def hears(self, what: str, *names: Any) -> None:
-        self.said.append((what, *names))
         match what, names:
             case "queued", (key,):
                 self.queued.add(key)
@@ -48,6 +49,10 @@ class Ledger:
                 self.turns[turn_id] = what
             case "held", (session_id, token):
                 self.takes(session_id, token)
+            case "added", (session_id, revision):
+                self.revisions[session_id] = revision
+            case "moved", (path,):
+                self.moved.append(path)
             case "backed up", (path,):
                 self.copies.append(Path(path))
 
@@ -79,6 +84,9 @@ class Ledger:
         assert self.cancelled.isdisjoint({*found.waits, *found.done})
         for turn_id, told in self.turns.items():
             assert found.turns[turn_id] == told or told == "accepted", (turn_id, found.turns)
+        for session_id, (revision, nodes, usage) in found.groups.items():
+            assert revision == nodes == usage >= self.revisions.get(session_id, 0)
+        assert [path for path in self.moved if not found.moved[path]] == []
         assert [path for path in self.copies if not path.exists()] == []
         assert found.broken_copies == []
         assert found.broken_new == []
@@ -96,6 +104,8 @@ class Ledger:
             assert (found.marked_nodes, found.ended_inputs) == (0, 0)
         if "swept" in told:
             assert found.litter == 0
+        if "cleared" in told:
+            assert found.unkept_attachments == 0
         if ("deleted", VICTIM) in said:
             assert found.victim_nodes is None
         elif ("exists", VICTIM) in said:
@@ -143,31 +153,36 @@ def _live(
     ledger: Ledger,
     tally: Tally,
 ) -> Extent | None:
-    ours, theirs = processes.Pipe()
-    child = processes.Process(
-        target=live_and_die, args=(call, database, name, death, theirs), daemon=True
-    )
-    child.start()
-    theirs.close()
-    child.join(REPORT_TIMEOUT_S)
-    said: list[tuple[Any, ...]] = []
-    with ours:
-        while ours.poll():
-            try:
-                said.append(ours.recv())
-            except EOFError:
-                break
-    if child.exitcode == 0:
+    died, said = to_its_death(processes, live_and_die, (call, database, name), death)
+    if not died:
         tally.survived += 1
+    elif death.point is None:
+        tally.torn += 1
     else:
-        assert child.exitcode == death.signal, (call, name, death, child.exitcode)
-        if death.point is None:
-            tally.torn += 1
-        else:
-            tally.killed += 1
+        tally.killed += 1
     for what in said:
         ledger.hears(*what)
     found = ask(processes, aftermath.look, database, f"after-{name}")
     ledger.agrees_with(found)
     ledger.last_life_agrees_with(said, found)
     return said[-1][1] if said and said[-1][0] == "survived" else None
+
+
+def to_its_death(
+    processes: ForkServerContext, work: Callable[..., None], args: tuple[object, ...], death: Death
+) -> tuple[bool, list[tuple[Any, ...]]]:
+    """Run `work(*args, death, pipe)`; whether its process died of `death`, and what it had sent."""
+    ours, theirs = processes.Pipe()
+    child = processes.Process(target=work, args=(*args, death, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    child.join(REPORT_TIMEOUT_S)
+    assert child.exitcode in {0, death.signal}, (args, death, child.exitcode)
+    said = []
+    with ours:
+        while ours.poll():
+            try:
+                said.append(ours.recv())
+            except EOFError:
+                break
+    return child.exitcode != 0, said
