@@ -7,6 +7,7 @@ from facade.places import Place
 from lash_runtime.model.session_meta import PersistedSessionConfig
 from lash_runtime.ports.commit import GraphCommitDelta, GraphUnchanged, RuntimeCommit
 from lash_runtime.ports.leases import LeaseAcquired, LeaseOwnerIdentity
+from lash_runtime.ports.persistence import RuntimePersistence
 from lash_runtime.ports.session_state import (
     FullGraph,
     HydratedSessionCheckpoint,
@@ -14,13 +15,12 @@ from lash_runtime.ports.session_state import (
 )
 from lash_runtime.ports.storage import SessionStoreCreateRequest
 from lash_runtime.ports.store_errors import StoreBackendError
-from lash_runtime.ports.turn_persistence import TurnPersistence
 
 OPERATOR = LeaseOwnerIdentity(owner_id="operator", incarnation_id="1")
 
 
 @asynccontextmanager
-async def the_store(place: Place, session_id: str = "s") -> AsyncIterator[TurnPersistence]:
+async def the_store(place: Place, session_id: str = "s") -> AsyncIterator[RuntimePersistence]:
     """The session's store, opened beside whatever else has it open."""
     storage = place.storage()
     request = SessionStoreCreateRequest(session_id=session_id)

@@ -682,6 +682,42 @@ async def test_a_lost_leaf_makes_no_orphan_of_what_it_heals_to(
         assert await session.orphaned_node_ids() == expected
 
 
+async def test_a_host_can_give_up_what_is_off_the_path(place: Place, residency: Residency) -> None:
+    """Asked for by the host and by nobody else; the conversation is as it was."""
+    read = await a_branched_session(place)
+    async with a_core(place, residency) as core:
+        session = await core.session("s").open()
+        orphans = await session.orphaned_node_ids()
+        parked = await session.park()
+        async with the_store(place) as store:
+            await store.tombstone_nodes(orphans)
+        session = await core.resume(parked)
+        assert await session.orphaned_node_ids() == ()
+        assert [await session.historic_node(node_id) for node_id in orphans] == [None] * 4
+        assert in_memory(session) == path_of(read)
+        async with the_store(place) as store:
+            assert (await store.vacuum()).removed_node_count == 4
+        await session.turn("four").run()
+        await session.close()
+    assert path_of(await stored(place))[:4] == path_of(read)
+
+
+async def test_a_path_whose_end_was_given_up_goes_on_from_the_last_message(
+    place: Place, residency: Residency
+) -> None:
+    """A host that gave up too much has lost that, and nothing else."""
+    read = await a_branched_session(place)
+    async with the_store(place) as store:
+        await store.tombstone_nodes(["m:three:0:assistant"])
+    async with a_core(place, residency) as core, core.session("s") as session:
+        assert lines(session)[-1] == "user: three"
+        await session.turn("four").turn_id("four").run()
+        assert lines(session)[-2:] == ["user: four", "assistant: re: four"]
+    after = await stored(place)
+    assert after.nodes[:7] == read.nodes[:7]
+    assert after.leaf_node_id == "m:four:0:assistant"
+
+
 async def test_nodes_are_read_while_a_turn_runs(on_disk: Place) -> None:
     """Reads never wait for a turn."""
     await a_branched_session(on_disk)
