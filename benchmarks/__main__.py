@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import deletion, imports, persistence, sessions, streaming, turns
+from . import deletion, imports, persistence, residency, sessions, streaming, turns
 from .measure import Row, machine, note
 
 MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
@@ -25,6 +25,7 @@ MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
     "sessions-100": sessions.many_sessions(100),
     "sessions-1000": sessions.many_sessions(1_000),
     "disk": sessions.disk,
+    "cold-load": residency.cold_load,
     "queue-claims": persistence.queue_claims,
     "delete": deletion.delete_long_session,
     "import": imports.bare_import,
