@@ -1,10 +1,11 @@
 """Two storages that are asked the same: what is asked, and how their answers are compared.
 
-What differs by nature is mapped: a lease token is told by when it was first seen.
+What differs by nature is mapped: tokens and drawn ids are told by when they were first seen.
 """
 
+import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from hypothesis import strategies as st
@@ -22,9 +23,9 @@ from lash_runtime.ports.commit import (
 from lash_runtime.ports.leases import (
     LeaseOwnerIdentity,
     LocalProcessLiveness,
-    SessionExecutionLease,
     SessionExecutionLeaseFence,
 )
+from lash_runtime.ports.persistence import RuntimePersistence
 from lash_runtime.ports.session_state import (
     PluginSessionSnapshot,
 )
@@ -33,7 +34,6 @@ from lash_runtime.ports.store_errors import StoreError
 from lash_runtime.ports.turn_ledger import (
     TurnState,
 )
-from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.local_process import local_process_liveness
 from lash_runtime.testing import FixedIdSource, ManualClock
 
@@ -43,6 +43,7 @@ NODE_IDS = ("n1", "n2", "n3", "n4", "n5")
 ATTACHMENTS = ("a1", "a2")
 ENDS = (TurnState.COMMITTED, TurnState.INTERRUPTED, TurnState.FAILED)
 TIMESTAMP = "2025-06-15T15:06:40.000Z"
+DRAWN = re.compile("(qwb|ti):[0-9a-f]{32}")
 
 
 def owners() -> tuple[LeaseOwnerIdentity, ...]:
@@ -131,7 +132,7 @@ class Side:
         self.storage = storage
         self.clock = clock
         self.seed = seed
-        self.stores: dict[str, TurnPersistence] = {}
+        self.stores: dict[str, RuntimePersistence] = {}
         self.tokens: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -143,21 +144,27 @@ class Side:
             )
 
     def comparable(self, value: Any) -> Any:
-        """`value` with every lease token exchanged for the order of its first appearance."""
-        if isinstance(value, SessionExecutionLease | SessionExecutionLeaseFence):
-            token = self.tokens.setdefault(value.lease_token, f"token {len(self.tokens)}")
-            return replace(value, lease_token=token)
+        """`value` with all that was drawn exchanged for the order of its first appearance."""
+        if isinstance(value, str):
+            return DRAWN.sub(lambda drawn: self.told(drawn[0]), value)
         if isinstance(value, list | tuple):
             return [self.comparable(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self.comparable(item) for name, item in value.items()}
         if is_dataclass(value) and not isinstance(value, type):
-            parts = [self.comparable(getattr(value, field.name)) for field in fields(value)]
-            return [type(value).__name__, *parts]
+            named = {field.name: getattr(value, field.name) for field in fields(value)}
+            if "lease_token" in named:
+                named["lease_token"] = self.told(named["lease_token"])
+            return [type(value).__name__, self.comparable(named)]
         return value
+
+    def told(self, token: str) -> str:
+        return self.tokens.setdefault(token, f"token {len(self.tokens)}")
 
     async def answer(self, call: Callable[["Side"], Awaitable[Any]]) -> tuple[Any, Any]:
         """What the call answers or raises: as it is, and comparable."""
         try:
             value = await call(self)
         except (StoreError, AttachmentStoreError) as error:
-            return None, (type(error).__name__, error.code, vars(error))
+            return None, (type(error).__name__, error.code, self.comparable(vars(error)))
         return value, self.comparable(value)

@@ -4,17 +4,12 @@ A machine plays random histories of leases, turns, commits and time to both at o
 every answer, every error and, after each step, what both show of their sessions.
 """
 
-import asyncio
-import shutil
-import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from conformance.side_by_side import (
     ATTACHMENTS,
@@ -23,13 +18,11 @@ from conformance.side_by_side import (
     SESSIONS,
     TIMESTAMP,
     TURN_IDS,
-    Pair,
     Side,
     components,
     current_or_recent,
     deltas,
     owner_numbers,
-    owners,
     rarely,
     recent,
     session_ids,
@@ -37,6 +30,7 @@ from conformance.side_by_side import (
     turn_ids,
     usage,
 )
+from conformance.two_stores import HISTORIES, TwoStores
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
 from lash_runtime.model.canonical import canonical_hash
 from lash_runtime.model.outcome import StopReason, stopped
@@ -50,7 +44,6 @@ from lash_runtime.ports.commit import (
     RuntimeCommitResult,
     RuntimeTurnCommitStamp,
 )
-from lash_runtime.ports.leases import SessionExecutionLeaseFence
 from lash_runtime.ports.session_state import (
     ActivePath,
     FullGraph,
@@ -66,29 +59,16 @@ from lash_runtime.ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
-from lash_runtime.stores.memory import MemoryStorage
-from lash_runtime.stores.sqlite import SqliteStorage
-from lash_runtime.testing import ManualClock
 
 
-class Agreement(RuleBasedStateMachine):
-    """Plays the same history to both stores."""
+class Agreement(TwoStores):
+    """Leases, turns, commits, attachments and upkeep."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = Path(tempfile.mkdtemp())
-        self.runner = asyncio.Runner()
-        self.clock = ManualClock()
-        self.owners = owners()
-        self.memory = Side(MemoryStorage(), self.clock, seed=1)
-        self.sqlite = Side(self.a_sqlite_storage(), self.clock, seed=2)
-        self.fences: list[Pair] = []
         self.revisions: dict[str, int] = dict.fromkeys(SESSIONS, 0)
         self.unfinished: dict[str, list[str]] = {session_id: [] for session_id in SESSIONS}
         self.execution_refs: list[str] = []
-
-    def a_sqlite_storage(self) -> SqliteStorage:
-        return SqliteStorage(self.place / "agents.db", synchronous="normal")
 
     def teardown(self) -> None:
         try:
@@ -98,68 +78,7 @@ class Agreement(RuleBasedStateMachine):
                     scope = ActivePath(leaf)
                     self.both(lambda side, s=session_id, p=scope: side.stores[s].load_session(p))
         finally:
-            self.clean_up()
-
-    def clean_up(self) -> None:
-        self.runner.run(self.sqlite.storage.aclose())
-        self.runner.close()
-        shutil.rmtree(self.place)
-
-    def both(self, call: Callable[[Side], Awaitable[Any]]) -> tuple[Any, Any]:
-        """Make a call on both, and see that it ends alike."""
-
-        async def ask() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-            return await self.memory.answer(call), await self.sqlite.answer(call)
-
-        (memory, shown_by_memory), (sqlite, shown_by_sqlite) = self.runner.run(ask())
-        assert shown_by_memory == shown_by_sqlite
-        return memory, sqlite
-
-    def remember(self, memory: Any, sqlite: Any) -> None:
-        """Keep the fence of any lease that an answer shows, held or observed."""
-        for name in ("lease", "holder"):
-            if hasattr(memory, name):
-                self.fences.append(
-                    Pair(getattr(memory, name).fence(), getattr(sqlite, name).fence())
-                )
-
-    def fence(self, side: Side, ago: int | Pair) -> SessionExecutionLeaseFence:
-        pair = ago
-        if isinstance(pair, int):
-            pair = self.fences[max(-1 - pair, -len(self.fences))]
-        return pair.memory if side is self.memory else pair.sqlite
-
-    def live_pair(self, session_id: str, owner: int) -> Pair:
-        """The fence that backs a write of that session now."""
-        self.remember(
-            *self.both(
-                lambda side: side.stores[session_id].try_claim_session_execution_lease(
-                    session_id, self.owners[owner], 3_000
-                )
-            )
-        )
-        return self.fences[-1]
-
-    def pair(self, session_id: str, owner: int, ago: int | None) -> Pair:
-        if ago is None or not self.fences:
-            return self.live_pair(session_id, owner)
-        return self.fences[max(-1 - ago, -len(self.fences))]
-
-    @initialize()
-    def open_both(self) -> None:
-        self.runner.run(self.memory.open())
-        self.runner.run(self.sqlite.open())
-
-    @rule(seconds=st.sampled_from((0.001, 1, 2)))
-    def time_passes(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    @rule()
-    def the_database_is_opened_again(self) -> None:
-        self.runner.run(self.sqlite.storage.aclose())
-        self.sqlite.storage = self.a_sqlite_storage()
-        self.sqlite.seed += 1
-        self.runner.run(self.sqlite.open())
+            super().teardown()
 
     @rule(session_id=session_ids, owner=owner_numbers, ttl=ttls)
     def claim(self, session_id: str, owner: int, ttl: int) -> None:
@@ -189,13 +108,6 @@ class Agreement(RuleBasedStateMachine):
             lambda side: side.stores["one"].renew_session_execution_lease(
                 self.fence(side, ago), ttl
             )
-        )
-
-    @precondition(lambda self: self.fences)
-    @rule(ago=recent)
-    def release(self, ago: int) -> None:
-        self.both(
-            lambda side: side.stores["one"].release_session_execution_lease(self.fence(side, ago))
         )
 
     @rule(
@@ -435,11 +347,4 @@ class Agreement(RuleBasedStateMachine):
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+TestAgreement.settings = HISTORIES
