@@ -1,6 +1,7 @@
 """Durable LLM agents inside your own asyncio program."""
 
-from .core import LashCore, LashCoreBuilder
+from .core import LashCore
+from .core_builder import LashCoreBuilder
 from .errors import (
     AttachmentFailure,
     CoreClosed,
