@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 T = TypeVar("T")
 
-DAY_MS = 24 * 60 * 60 * 1000
+DAY_S = 24 * 60 * 60
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ async def test_turns_are_forgotten_when_they_ended_long_enough_ago(
     """An id that was forgotten is free again; one that is kept still finds its result."""
     store = await a_store(storage)
     await a_settled_turn(storage, "old")
-    clock.advance(10 * DAY_MS)
+    clock.advance(10 * DAY_S)
     await a_settled_turn(storage, "recent")
     report = await storage.maintenance.prune_turns(timedelta(days=10))
     assert report.removed_turn_count == 1
@@ -251,7 +251,7 @@ async def test_a_turn_that_is_not_over_is_never_forgotten(
     """However long ago it was accepted: somebody has been promised that it will be finished."""
     store = await a_store(storage)
     await accepted(store, an_acceptance("open"))
-    clock.advance(400 * DAY_MS)
+    clock.advance(400 * DAY_S)
     report = await storage.maintenance.prune_turns(timedelta())
     assert report.removed_turn_count == 0
     assert [row.turn_id for row in await store.list_unfinished_turns("s")] == ["open"]
@@ -272,7 +272,7 @@ async def test_forgetting_turns_leaves_the_transcript_and_the_next_turn_alone(
             release_session_execution_lease=fence,
         )
     )
-    clock.advance(DAY_MS)
+    clock.advance(DAY_S)
     await storage.maintenance.prune_turns(timedelta())
     assert await node_ids(storage, "s") == ["a", "b"]
     following = await accepted(store, an_acceptance("t2"))
@@ -433,7 +433,7 @@ async def test_a_storage_forgets_old_turns_if_it_is_told_how_old(
     async with storage:
         await a_settled_turn(storage, "old")
         await a_settled_turn(storage, "other", "another")
-        clock.advance(2 * DAY_MS)
+        clock.advance(2 * DAY_S)
         await a_settled_turn(storage, "recent")
         await commits(storage, "s", 1)
         store = await a_store(storage)
