@@ -47,6 +47,18 @@ def gated(target: object, gate: Gate, *names: str) -> Any:
     return type("Gated", (), {name: staticmethod(method(name)) for name in names})()
 
 
+async def die_after(calls: int, gate: Gate, actor: Callable[[], Awaitable[object]]) -> bool:
+    """Let the actor make that many calls and then end it; whether it was still at work."""
+    async with anyio.create_task_group() as running:
+        running.start_soon(gate.run, actor)
+        await gate.arrived()
+        for _ in range(calls):
+            if not gate.finished:
+                await gate.let_through()
+        running.cancel_scope.cancel()
+    return not gate.finished
+
+
 async def interleave(
     actors: Sequence[tuple[Gate, Callable[[], Awaitable[object]]]], order: Sequence[int]
 ) -> None:

@@ -11,10 +11,12 @@ from facade.places import a_core, running
 from lash_runtime import (
     AttachmentFailure,
     AttachmentRef,
+    CoreClosed,
     Image,
     ImageBlob,
     ImageRefItem,
     LashSession,
+    SessionClosed,
     StopReason,
     TurnInput,
 )
@@ -169,6 +171,22 @@ async def test_a_host_is_told_why_an_upload_is_refused(album: Album) -> None:
         with pytest.raises(AttachmentFailure) as raised:
             await core.attachments.get("0" * 64)
         assert raised.value.code == "attachment_not_found"
+
+
+async def test_closed_handles_say_so(album: Album) -> None:
+    """A session that was closed, and a core that was."""
+    async with a_core(album, ScriptedProvider()) as core:
+        session = await core.session("s").open()
+        held = session.attachments
+        ref = await held.put(a_png())
+        await session.close()
+        for call in (lambda: held.get(ref), lambda: held.put(a_png())):
+            with pytest.raises(SessionClosed):
+                await call()
+        assert (await core.attachments.get(ref)).data == a_png()
+        images_of_core = core.attachments
+    with pytest.raises(CoreClosed):
+        await images_of_core.get(ref)
 
 
 async def test_a_blob_without_a_type_is_what_its_bytes_say(album: Album) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attachments.interleaving import Gate, gated, interleave
+from attachments.interleaving import Gate, die_after, gated, interleave
 from attachments.pictures import a_png
 from lash_runtime.attachments import FileAttachmentStore
 from lash_runtime.model.attachments import AttachmentRef
@@ -175,3 +175,23 @@ async def test_what_nobody_uploads_again_is_gone_after_any_order(place: Place) -
         with pytest.raises(AttachmentStoreError) as raised:
             await place.images.get(attachment_id)
         assert raised.value.code == "not_found"
+
+
+async def test_a_sweep_may_die_after_any_call(place: Place) -> None:
+    """What is kept reads as before, also when it is set aside; the next sweep ends the work."""
+    died = 0
+    for calls in range(20):
+        kept, gone = [a_png(f"{name}-{calls}") for name in ("kept", "gone")]
+        forgotten = [(await place.forgotten(data)).id for data in (kept, gone)]
+        sweep = place.sweep(f"dies-{calls}")
+        died += await die_after(calls, *sweep)
+        session = await place.session("s", YOUNG_MS)
+        ref = await session.put(kept)
+        assert session.manifest is not None
+        await session.manifest.commit_refs("s", [ref.id])
+        await interleave([place.sweep(f"goes-on-{calls}")], [])
+        assert (await place.images.get(ref.id)).data == kept, calls
+        with pytest.raises(AttachmentStoreError):
+            await place.images.get(forgotten[1])
+        assert list(await place.images.list_retired()) == [], calls
+    assert 0 < died < 20
