@@ -174,6 +174,14 @@ async def test_the_next_deletion_removes_what_an_earlier_one_has_left(
     assert nodes_left(path) == 0
 
 
+async def test_vacuum_removes_what_a_deletion_has_left(storage: SqliteStorage, path: Path) -> None:
+    """For a host that deletes rarely: its upkeep finds it."""
+    await a_long_session(storage, 2_500)
+    sql(path, "UPDATE sessions SET deleted_at_ms = 1 WHERE session_id = 's'")
+    await storage.maintenance.vacuum()
+    assert nodes_left(path) == 0
+
+
 async def test_a_damaged_node_can_be_given_up(storage: SqliteStorage, path: Path) -> None:
     """What keeps a session from being read is taken out, and the list goes on without it."""
     store = await a_store(storage)

@@ -2,7 +2,8 @@
 
 The session is over in one small transaction. Its rows then go in slices, each a transaction of
 its own between which others write. A process that dies in between leaves a session that is over
-and rows that nobody can reach; whoever deletes next, or wants the id again, removes them.
+and rows that nobody can reach; whoever deletes or vacuums next, or wants the id again, removes
+them.
 """
 
 import sqlite3
@@ -112,8 +113,7 @@ async def delete(database: Database, clock: Clock, session_id: str) -> SessionDe
 
     existed = await database.write(bury)
     removed = await sweep(database, clock, session_id)
-    for other in await database.read(_sessions.unswept):
-        await sweep(database, clock, other)
+    await finish(database, clock)
     return SessionDeleteReport(
         session_id=session_id,
         existed=existed,
@@ -121,6 +121,12 @@ async def delete(database: Database, clock: Clock, session_id: str) -> SessionDe
         removed_turn_count=removed.turns,
         removed_attachment_count=removed.attachments,
     )
+
+
+async def finish(database: Database, clock: Clock) -> None:
+    """Remove what deletions have left that did not come to their end."""
+    for session_id in await database.read(_sessions.unswept):
+        await sweep(database, clock, session_id)
 
 
 async def sweep(database: Database, clock: Clock, session_id: str) -> _Removed:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from ...ports.persistence import GcReport, VacuumReport
-from . import _backup, _check, _inspection, _upkeep
+from . import _backup, _check, _deletion, _inspection, _upkeep
 from ._check import Problem
 from ._inspection import DatabaseInfo
 from ._scope import StorageScope
@@ -49,7 +49,9 @@ class SqliteMaintenance:
         return await self._scope.database.aside(copy)
 
     async def vacuum(self) -> VacuumReport:
-        """Remove the tombstoned nodes of all sessions, and inputs that are cancelled or done."""
+        """Remove the tombstoned nodes of all sessions, inputs that are cancelled or done, and what
+        a deletion has left that was cut off. The last is not counted."""
+        await _deletion.finish(self._scope.database, self._scope.clock)
         return await _upkeep.vacuum(self._scope.database)
 
     async def gc_unreachable(self) -> GcReport:

@@ -1,7 +1,7 @@
 """What a storage that outlives its process must also do: be opened again, and by two at once."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import anyio
 import pytest
@@ -10,7 +10,7 @@ from ...ports.leases import LeaseAcquired, LeaseOwnerIdentity, SessionExecutionL
 from ...ports.session_catalogue import SessionQuery
 from ...ports.storage import Storage
 from ...ports.store_errors import HeadRevisionConflict, StoredSessionDeleted
-from ...ports.turn_ledger import LaneUnfinished, TurnKnown, TurnRefused
+from ...ports.turn_ledger import LaneUnfinished, TurnAccepted, TurnKnown, TurnRefused
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
 from ._case import StorageCase
@@ -88,6 +88,35 @@ class DurableStorageConformance(StorageCase):
         row = await (await a_store(here)).load_turn("s", "t2")
         assert row is not None
         assert row.generation == 2
+
+    async def test_deleting_and_beginning_through_many_handles_at_once(
+        self, open_storage: OpenStorage
+    ) -> None:
+        """Each deletion that found a session ended one generation, and the next began from
+        nothing; nobody is shown a session that is half of each."""
+        handles = [await open_storage() for _ in range(2)]
+        ended: list[bool] = []
+
+        async def begin(storage: Storage, number: int) -> None:
+            with suppress(StoredSessionDeleted):
+                store = await a_store(storage)
+                outcome = await store.accept_turn(an_acceptance(f"t{number}"))
+                if isinstance(outcome, TurnAccepted):
+                    assert outcome.row.seq == 1
+                    await store.commit_runtime_state(a_commit(outcome.lease.fence()))
+
+        async def end(storage: Storage) -> None:
+            ended.append((await storage.session_stores.delete_session("s")).existed)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                for storage in handles:
+                    tasks.start_soon(begin, storage, number)
+                    tasks.start_soon(end, storage)
+        await end(handles[0])
+        last = await accepted(await a_store(handles[1]), an_acceptance())
+        assert last.row.generation == 1 + sum(ended)
+        assert (last.row.seq, last.head) == (1, None)
 
     async def test_everything_is_there_after_opening_again(self, open_storage: OpenStorage) -> None:
         """History, checkpoint, usage, rows, metadata and manifest, exactly as they were."""
