@@ -40,7 +40,7 @@ def together(
     processes: ForkServerContext, work: Callable[..., None], each: Sequence[tuple[object, ...]]
 ) -> list[Any]:
     """Run `work` at the same time in a process for each of the arguments; what each has sent."""
-    started = [_start(processes, work, args) for args in each]
+    started = [start(processes, work, args) for args in each]
     answers = []
     for child, ours in started:
         with ours:
@@ -51,9 +51,10 @@ def together(
     return answers
 
 
-def _start(
+def start(
     processes: ForkServerContext, work: Callable[..., None], args: tuple[object, ...]
 ) -> tuple[ForkServerProcess, Connection]:
+    """Run `work(*args, pipe)` in a process of its own; the process, and our end of the pipe."""
     ours, theirs = processes.Pipe()
     child = processes.Process(target=work, args=(*args, theirs), daemon=True)
     child.start()

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from crash.calls import CALLS
-from crash.conftest import ask, process_server, together
-from crash.crowd import disagreements, sum_up, take_part, told
+from crash.conftest import process_server
+from crash.gathering import gather
 from crash.lives import survive
 
 
@@ -24,11 +24,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--crowd", type=float, metavar="SECONDS", help="no deaths, but a crowd")
     parser.add_argument("--members", type=int, default=8, help="processes of the crowd")
+    parser.add_argument("--kill-every", type=float, metavar="SECONDS", help="one of the crowd")
     arguments = parser.parse_args()
     if arguments.crowd is None:
         _die(arguments)
     else:
-        _crowd(arguments.members, arguments.crowd)
+        _crowd(arguments)
 
 
 def _die(arguments: argparse.Namespace) -> None:
@@ -56,19 +57,19 @@ def _die(arguments: argparse.Namespace) -> None:
     sys.stdout.write(f"{'all':16} {killed:4} killed {torn:3} torn\n")
 
 
-def _crowd(members: int, seconds: float) -> None:
+def _crowd(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as place:
-        processes, database = process_server(), Path(place, "agents.db")
-        done = together(
-            processes, take_part, [(database, each, seconds) for each in range(members)]
+        found = gather(
+            process_server(),
+            Path(place, "agents.db"),
+            members=arguments.members,
+            seconds=arguments.crowd,
+            kill_every_s=arguments.kill_every,
+            seed=arguments.seed,
         )
-        problems, stands = ask(processes, sum_up, database)
-        every = told(database, members)
-        wrong = [*problems, *disagreements(every, stands)]
-    sys.stdout.write(f"{sum(done)} calls of {members} processes in {seconds} s: {done}\n")
-    sys.stdout.write(f"{dict(every.lines)}\n")
-    if wrong:
-        sys.exit("\n".join(wrong))
+    sys.stdout.write(f"{found.killed} killed, {dict(found.told.lines)}\n")
+    if found.wrong:
+        sys.exit("\n".join(found.wrong))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,41 @@
 """Eight processes on one database, and two hundred sessions."""
 
+import sys
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
-from crash.conftest import ask, together
-from crash.crowd import disagreements, sum_up, take_part, told
+from crash.conftest import together
+from crash.crowd import come_and_go
+from crash.gathering import gather
 
-pytestmark = pytest.mark.crash
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.skipif(sys.platform != "linux", reason="death is proven from /proc"),
+]
 
 MEMBERS = 8
-SECONDS = 10
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("kill_every_s", [None, 0.3], ids=["undisturbed", "killed"])
 def test_a_crowd_of_processes_neither_loses_nor_doubles_anything(
-    processes: ForkServerContext, tmp_path: Path
+    processes: ForkServerContext, tmp_path: Path, kill_every_s: float | None
 ) -> None:
     """A lock that another process holds is waited for, and no caller ever hears of it."""
-    database = tmp_path / "agents.db"
-    done = together(
-        processes, take_part, [(database, number, SECONDS) for number in range(MEMBERS)]
+    found = gather(
+        processes, tmp_path / "agents.db", members=MEMBERS, seconds=10, kill_every_s=kill_every_s
     )
-    assert min(done) > 0
-    problems, stands = ask(processes, sum_up, database)
-    assert problems == []
-    every = told(database, MEMBERS)
-    assert list(disagreements(every, stands)) == []
-    assert min(every.lines[what] for what in ("done", "refused", "cancelled", "interrupted")) > 0
+    assert found.wrong == []
+    assert (found.killed > 0) == (kill_every_s is not None)
+    happened = ("done", "failed", "refused", "cancelled", "interrupted")
+    assert {what for what in happened if found.told.lines[what] == 0} == set()
+
+
+def test_processes_that_come_and_go_never_meet_a_locked_database(
+    processes: ForkServerContext, tmp_path: Path
+) -> None:
+    """The last to leave folds the log away while the next one comes in."""
+    work = [(tmp_path / "agents.db", number, 4.0) for number in range(MEMBERS)]
+    assert min(together(processes, come_and_go, work)) > 0
