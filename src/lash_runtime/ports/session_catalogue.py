@@ -6,7 +6,6 @@ nothing is shown twice, and what nobody touches is shown once.
 """
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +16,9 @@ from .store_errors import InvalidPageCursor
 
 MAX_PAGE: Final = 1_000
 """The most entries of one page."""
+
+_LARGEST: Final = 2**63 - 1
+_NO_CURSOR: Final = "it is not one that a page has given"
 
 
 class SessionOrder(StrEnum):
@@ -84,7 +86,8 @@ class SessionQuery:
     def start(self) -> CatalogueKey | None:
         """The entry before the page; `None` for the first one.
 
-        Raises `InvalidPageCursor` for one that no page of this order has given.
+        Raises `InvalidPageCursor` for one that no page of this order can have given: it may come
+        from anywhere.
         """
         if self.after is None:
             return None
@@ -92,10 +95,11 @@ class SessionQuery:
             order, at_ms, session_id = json.loads(
                 base64.urlsafe_b64decode(self.after.encode("ascii"))
             )
-        except (ValueError, TypeError, binascii.Error) as error:
-            raise InvalidPageCursor(reason="it is not one that a page has given") from error
-        if type(at_ms) is not int or type(session_id) is not str:
-            raise InvalidPageCursor(reason="it is not one that a page has given")
+            str.encode(session_id)  # text, and of characters that a store can have been given
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidPageCursor(reason=_NO_CURSOR) from error
+        if type(at_ms) is not int or abs(at_ms) > _LARGEST:
+            raise InvalidPageCursor(reason=_NO_CURSOR)
         if order != self.order.value:
             raise InvalidPageCursor(
                 reason=f"it goes on in the order {order!r}, not {self.order.value!r}"

@@ -1,5 +1,7 @@
 """Listing sessions: what a picker is told of each, in which order, page after page."""
 
+import base64
+
 from ...model.messages import Message, MessageRole, Part, PartKind
 from ...model.nodes import ConversationRecord, EventPayload, ProtocolEvent, SessionNodeRecord
 from ...model.policy import ModelSpec, SessionPolicy
@@ -305,7 +307,22 @@ class ListingConformance(StorageCase):
             await a_store(storage, f"s{number}")
         page = await storage.session_stores.list_sessions(SessionQuery(limit=1))
         assert page.next_cursor is not None
-        for cursor in ("", "nonsense", "bnVsbA==", page.next_cursor[:-8], "ünï"):
+        forged = [
+            base64.urlsafe_b64encode(text.encode()).decode()
+            for text in (
+                "null",
+                '["last_used", 1]',
+                '["last_used", "1", "s"]',
+                '["last_used", 1.5, "s"]',
+                '["last_used", true, "s"]',
+                '["last_used", 1, null]',
+                f'["last_used", {10**30}, "s"]',
+                '["last_used", 1, "\\ud800"]',
+                '["by name", 1, "s"]',
+                "[" * 10_000,
+            )
+        ]
+        for cursor in ("", "nonsense", page.next_cursor[:-8], "ünï", *forged):
             query = SessionQuery(after=cursor)
             await raised_by(storage.session_stores.list_sessions(query), InvalidPageCursor)
         query = SessionQuery(order=SessionOrder.CREATED, after=page.next_cursor)
