@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import deletion, imports, persistence, residency, sessions, streaming, turns
+from . import deletion, imports, persistence, residency, sessions, streaming, turns, upkeep
 from .measure import Row, machine, note
 
 MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
@@ -28,6 +28,9 @@ MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
     "cold-load": residency.cold_load,
     "queue-claims": persistence.queue_claims,
     "delete": deletion.delete_long_session,
+    "collection": upkeep.collection,
+    "backup": upkeep.backup,
+    "size-of-turns": upkeep.size_of_turns,
     "import": imports.bare_import,
 }
 

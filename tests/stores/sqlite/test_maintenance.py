@@ -15,6 +15,7 @@ from lash_runtime.ports.session_state import FullGraph, HydratedSessionCheckpoin
 from lash_runtime.ports.store_errors import StoreBackendError, StoreError
 from lash_runtime.ports.turn_ledger import TurnAccepted, TurnKnown
 from lash_runtime.stores.sqlite import GcPolicy, SqliteStorage
+from lash_runtime.stores.sqlite import _maintenance as maintenance
 from lash_runtime.stores.sqlite import _upkeep as upkeep
 from lash_runtime.stores.sqlite._database import Database
 from lash_runtime.testing import FixedIdSource, ManualClock
@@ -298,6 +299,18 @@ async def test_compacting_gives_the_space_of_what_was_removed_back(
     assert after.free_bytes == 0
     assert await node_ids(storage, "small") == ["a", "b"]
     assert await storage.maintenance.check() == ()
+
+
+async def test_space_is_given_back_many_pages_at_a_time(storage: SqliteStorage, path: Path) -> None:
+    """A transaction, and a flush to the disk, for each page would take all night."""
+    await a_big_session(storage)
+    with raw(path) as db:
+        db.execute("DELETE FROM graph_nodes WHERE session_id = 'big'")
+        free: int = db.execute("PRAGMA freelist_count").fetchone()[0]
+        assert free > maintenance.SLICE_PAGES
+        assert maintenance.release_pages(db)
+        after: int = db.execute("PRAGMA freelist_count").fetchone()[0]
+    assert free - after == maintenance.SLICE_PAGES
 
 
 async def test_info_counts_what_is_there(storage: SqliteStorage, path: Path) -> None:

@@ -74,16 +74,17 @@ class SqliteMaintenance:
     async def compact(self) -> int:
         """Give free pages back to the file system; returns how many bytes."""
         before = await self.info()
-        while await self._scope.database.write(_release_pages, alone=True):
+        while await self._scope.database.write(release_pages, alone=True):
             pass
         return before.free_bytes - (await self.info()).free_bytes
 
 
-def _release_pages(db: sqlite3.Connection) -> bool:
+def release_pages(db: sqlite3.Connection) -> bool:
     """Whether there is more to release, and a way to do it."""
     before = _free_pages(db)
-    # Each step of the statement releases one page.
-    db.execute(f"PRAGMA incremental_vacuum({SLICE_PAGES})").fetchall()
+    for _ in range(min(before, SLICE_PAGES)):
+        # `sqlite3` takes one step of a statement without columns, and each step releases one page.
+        db.execute("PRAGMA incremental_vacuum(1)")
     return 0 < _free_pages(db) < before
 
 

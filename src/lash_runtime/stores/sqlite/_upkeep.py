@@ -25,6 +25,9 @@ T = TypeVar("T")
 SLICE_ROWS: Final = 500
 """Rows that one transaction removes."""
 
+SLICE_BLOBS: Final = 32
+"""Blobs that one transaction removes: each may be a megabyte or more."""
+
 OF_ONE_SESSION: Final = " AND session_id = :session_id"
 
 FIND_TOMBSTONED: Final = "SELECT seq FROM graph_nodes WHERE tombstoned = 1"
@@ -111,7 +114,7 @@ async def gc(desk: Desk, session_id: str | None = None) -> GcReport:
     for marked in await desk.aside(partial(_mark, session_id=session_id)):
         roots += marked.roots
         retained += marked.retained
-        for _ in range(0, marked.garbage, SLICE_ROWS):
+        for _ in range(0, marked.garbage, SLICE_BLOBS):
             deleted += await desk.write(partial(_sweep, session_id=marked.session_id), alone=True)
     return GcReport(root_count=roots, retained_blob_count=retained, deleted_blob_count=deleted)
 
@@ -136,7 +139,7 @@ def _mark(db: sqlite3.Connection, _: threading.Event, session_id: str | None) ->
 
 
 def _sweep(db: sqlite3.Connection, session_id: str) -> int:
-    garbage = sorted(reach(db, session_id).garbage)[:SLICE_ROWS]
+    garbage = sorted(reach(db, session_id).garbage)[:SLICE_BLOBS]
     delete(db, session_id, garbage)
     return len(garbage)
 
