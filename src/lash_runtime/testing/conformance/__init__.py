@@ -9,6 +9,8 @@ Point a suite at your own backend by subclassing it in a test module:
         def storage_factory(self, tmp_path: Path) -> Callable[[], Storage]:
             return lambda: MyStorage(tmp_path / "agents.db")
 
+or name it on the command line, as `plugin` in this package says.
+
 Each case gets a fresh, empty storage on a clock that stands still until the case moves it. A
 backend that violates one case is wrong even if all others pass. Needs pytest and anyio's plugin.
 """
