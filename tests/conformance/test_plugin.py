@@ -93,6 +93,16 @@ def test_a_storage_is_held_to_every_case(folder: Path) -> None:
     assert names < {name.split("::")[1] for name in durable}
 
 
+def test_a_storage_that_claims_to_be_durable_and_is_not_is_caught(folder: Path) -> None:
+    """Each handle on it begins with nothing, and the cases of several handles notice."""
+    cases = ("waits_is_there", "dead_holder_claimed", "claimed_through_two", "one_through_two")
+    backend = ("--lash-storage=backends:memory", "--lash-durable")
+    finished = run(folder, *backend, "-k", " or ".join(cases))
+    assert finished.returncode == 1
+    failed = re.findall(r"^FAILED .*::(\w+)", finished.stdout, re.MULTILINE)
+    assert len(failed) == len(cases), finished.stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

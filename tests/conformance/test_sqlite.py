@@ -8,10 +8,14 @@ import pytest
 from lash_runtime.ports.durability import DurabilityTier
 from lash_runtime.ports.storage import Storage
 from lash_runtime.stores.sqlite import SqliteStorage
-from lash_runtime.testing.conformance import DurableStorageConformance, StorageConformance
+from lash_runtime.testing.conformance import (
+    DurableQueueConformance,
+    DurableStorageConformance,
+    StorageConformance,
+)
 
 
-class TestSqliteFile(StorageConformance, DurableStorageConformance):
+class TestSqliteFile(StorageConformance, DurableStorageConformance, DurableQueueConformance):
     durability_tier = DurabilityTier.DURABLE
 
     @pytest.fixture

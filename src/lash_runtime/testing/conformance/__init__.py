@@ -32,6 +32,7 @@ _SUITES = (
     "maintenance",
     "queue",
     "queue_claims",
+    "queue_durable",
     "queue_selection",
     "replay",
     "replay_readers",
@@ -67,6 +68,7 @@ from .listing import ListingConformance  # noqa: E402
 from .maintenance import MaintenanceConformance  # noqa: E402
 from .queue import QueueConformance  # noqa: E402
 from .queue_claims import QueueClaimConformance  # noqa: E402
+from .queue_durable import DurableQueueConformance  # noqa: E402
 from .queue_selection import QueueSelectionConformance  # noqa: E402
 from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
@@ -89,6 +91,7 @@ __all__ = [
     "CommitOrderConformance",
     "DeletionConformance",
     "DurableAttachmentConformance",
+    "DurableQueueConformance",
     "DurableStorageConformance",
     "GraphConformance",
     "LeaseConformance",

@@ -14,6 +14,7 @@ from . import (
     AttachmentConformance,
     AttachmentSweepConformance,
     DurableAttachmentConformance,
+    DurableQueueConformance,
     DurableStorageConformance,
     LiveReplayConformance,
     ReplayStoreFactory,
@@ -37,7 +38,9 @@ class TestStorage(GivenStorage, StorageConformance):
     for_durable = False
 
 
-class TestDurableStorage(GivenStorage, StorageConformance, DurableStorageConformance):
+class TestDurableStorage(
+    GivenStorage, StorageConformance, DurableStorageConformance, DurableQueueConformance
+):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
 
