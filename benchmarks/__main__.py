@@ -10,7 +10,17 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import deletion, imports, persistence, residency, sessions, streaming, turns, upkeep
+from . import (
+    deletion,
+    group_commit,
+    imports,
+    persistence,
+    residency,
+    sessions,
+    streaming,
+    turns,
+    upkeep,
+)
 from .measure import Row, machine, note
 
 MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
@@ -26,6 +36,11 @@ MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
     "sessions-1000": sessions.many_sessions(1_000),
     "disk": sessions.disk,
     "cold-load": residency.cold_load,
+    "commits-1": group_commit.commits(1),
+    "commits-10": group_commit.commits(10),
+    "commits-100": group_commit.commits(100),
+    "commits-1000": group_commit.commits(1_000),
+    "reads-beside-a-write": group_commit.reads_beside_a_write,
     "queue-claims": persistence.queue_claims,
     "delete": deletion.delete_long_session,
     "collection": upkeep.collection,
