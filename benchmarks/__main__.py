@@ -34,6 +34,7 @@ MEASURES: dict[str, Callable[[Path], Coroutine[None, None, Row]]] = {
     "parked": sessions.parked_sessions,
     "sessions-100": sessions.many_sessions(100),
     "sessions-1000": sessions.many_sessions(1_000),
+    "sessions-1000-calm": sessions.many_sessions(1_000, calm=True),
     "disk": sessions.disk,
     "cold-load": residency.cold_load,
     "commits-1": group_commit.commits(1),

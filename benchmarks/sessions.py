@@ -1,8 +1,10 @@
 """What sessions cost: opened cold, parked by the thousand, at work by the thousand, on disk."""
 
+import gc
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -70,8 +72,32 @@ async def _parked(core: LashCore, session_id: str) -> object:
     return await session.park()
 
 
-def many_sessions(count: int) -> Callable[[Path], Coroutine[None, None, Row]]:
+@contextmanager
+def _calm_collector() -> Iterator[None]:
+    """The garbage collector as a busy server should have it: see docs/performance.md."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
+def many_sessions(
+    count: int, *, calm: bool = False
+) -> Callable[[Path], Coroutine[None, None, Row]]:
+    """`calm` takes the figure with the collector set for a server instead of a script."""
+
     async def measure(place: Path) -> Row:
+        if not calm:
+            return await crowd(place)
+        with _calm_collector():
+            return await crowd(place)
+
+    async def crowd(place: Path) -> Row:
         turns = 5
         errors = 0
         async with a_core(place / f"many-{count}.db") as core:
@@ -91,7 +117,8 @@ def many_sessions(count: int) -> Callable[[Path], Coroutine[None, None, Row]]:
                     sessions.start_soon(work, number)
             rate = count * turns / (time.perf_counter() - started)
         return Row(
-            measure=f"{count:,} sessions × {turns} turns on one file",
+            measure=f"{count:,} sessions × {turns} turns on one file"
+            + (", collector calmed" if calm else ""),
             floor=f"{_raw_rate(place / f'raw-{count}.db'):,.0f}/s, one by one",
             figure=f"{rate:,.0f}/s, {errors} errors",
             target="700/s, no error",
