@@ -5,21 +5,19 @@ O(1) for each node and shares everything with its earlier versions.
 """
 
 from collections.abc import Iterable
-from typing import Self
+from typing import NamedTuple, Self
 
 from ..model.messages import Message
 from ..model.nodes import ConversationRecord, ProtocolEvent, SessionNodeRecord
-from ..model.records import dataclass
 from .shared_sequence import SharedSequence
 
 EventRecord = ConversationRecord | ProtocolEvent
 
 
-@dataclass(frozen=True, slots=True)
-class FrameFilter:
+class FrameFilter(NamedTuple):
     """Which nodes a reader sees: those of `frame_id`, and unscoped ones if asked.
 
-    An empty `frame_id` sees everything.
+    An empty `frame_id` sees everything. The key of every look at a graph, hence a tuple.
     """
 
     frame_id: str

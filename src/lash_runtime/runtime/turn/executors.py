@@ -11,6 +11,7 @@ from ...ports.effects import (
     CheckpointCommand,
     CheckpointOutcome,
     EffectControllerError,
+    RuntimeEffectCommand,
     RuntimeEffectController,
     RuntimeEffectEnvelope,
     RuntimeEffectKind,
@@ -83,7 +84,8 @@ class CheckpointExecutor:
     """Collects what may join the turn. Nothing can wait for a running turn yet."""
 
     async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        _expect(envelope, CheckpointCommand)
+        if not isinstance(envelope.command, CheckpointCommand):
+            raise _mismatch(envelope.command, CheckpointCommand)
         return CheckpointOutcome()
 
 
@@ -94,14 +96,18 @@ class SyncEnvironmentExecutor:
         self._environment = environment
 
     async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
-        _expect(envelope, SyncExecutionEnvironmentCommand)
+        command = envelope.command
+        if not isinstance(command, SyncExecutionEnvironmentCommand):
+            raise _mismatch(command, SyncExecutionEnvironmentCommand)
+        if not command.update_machine_config:
+            # The machine was made with this very environment a moment ago.
+            return SyncExecutionEnvironmentOutcome()
         system_prompt, tool_specs = self._environment()
         return SyncExecutionEnvironmentOutcome(system_prompt, tool_specs)
 
 
-def _expect(envelope: RuntimeEffectEnvelope, command: type[object]) -> None:
-    if not isinstance(envelope.command, command):
-        raise EffectControllerError(
-            "runtime_effect_local_executor_mismatch",
-            f"{envelope.command.type.value} cannot be run as {command.__name__}",
-        )
+def _mismatch(command: RuntimeEffectCommand, expected: type[object]) -> EffectControllerError:
+    return EffectControllerError(
+        "runtime_effect_local_executor_mismatch",
+        f"{command.type.value} cannot be run as {expected.__name__}",
+    )
