@@ -13,6 +13,7 @@ from .errors import (
     MissingEffectHost,
     MissingModelSpec,
     MissingProtocolPlugin,
+    MissingSessionStoreFactory,
     RuntimeFailure,
     SessionClosed,
     SessionDeleted,
@@ -58,12 +59,20 @@ from .model.outcome import (
 )
 from .model.policy import ModelLimits, ModelSpec, SessionPolicy, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
-from .model.tool_results import ToolCallOutput, ToolCallRecord, ToolFailure, ToolFailureClass
+from .model.tool_results import (
+    FailTurn,
+    FinishTurn,
+    ToolCallOutput,
+    ToolCallRecord,
+    ToolFailure,
+    ToolFailureClass,
+)
+from .model.tools import IdempotentRetry, OnUnknown, SafeRetry
 from .model.turn_input import ImageBlob, ImageRefItem, TextItem, TurnInput
 from .model.usage import SessionUsageReport, TokenUsage
 from .ports.attachments import StoredAttachment
 from .ports.cancel import CancelToken
-from .ports.leases import LeaseTimings
+from .ports.leases import LeaseOwnerIdentity, LeaseTimings
 from .ports.session_catalogue import (
     SessionDeleteReport,
     SessionOrder,
@@ -76,7 +85,7 @@ from .runtime.residency import Residency
 from .runtime.turn.result import TurnOutput, TurnResult
 from .runtime.turn.sinks import CollectingSink, TurnActivityFanout, TurnActivitySink
 from .session import LashSession, ParkedSession, SessionBuilder
-from .tools import FunctionTool, ToolError, ToolResult, tool
+from .tools import FunctionTool, ToolDefinitionError, ToolError, ToolResult, batch_tool, tool
 from .turn import TurnBuilder, TurnStream
 
 __all__ = [
@@ -92,9 +101,12 @@ __all__ = [
     "DurableStorePeerRequired",
     "EmbedError",
     "ErrorReported",
+    "FailTurn",
     "FinalValue",
+    "FinishTurn",
     "Finished",
     "FunctionTool",
+    "IdempotentRetry",
     "Image",
     "ImageBlob",
     "ImageRefItem",
@@ -103,6 +115,7 @@ __all__ = [
     "LashCore",
     "LashCoreBuilder",
     "LashSession",
+    "LeaseOwnerIdentity",
     "LeaseTimings",
     "Message",
     "MessageRole",
@@ -110,9 +123,11 @@ __all__ = [
     "MissingEffectHost",
     "MissingModelSpec",
     "MissingProtocolPlugin",
+    "MissingSessionStoreFactory",
     "ModelLimits",
     "ModelRequestStarted",
     "ModelSpec",
+    "OnUnknown",
     "OutputState",
     "ParkedSession",
     "Part",
@@ -129,6 +144,7 @@ __all__ = [
     "RetryScheduled",
     "RuntimeDiagnostic",
     "RuntimeFailure",
+    "SafeRetry",
     "SessionBuilder",
     "SessionClosed",
     "SessionDeleteReport",
@@ -156,6 +172,7 @@ __all__ = [
     "ToolCallRecord",
     "ToolCallStarted",
     "ToolContext",
+    "ToolDefinitionError",
     "ToolError",
     "ToolFailure",
     "ToolFailureClass",
@@ -174,5 +191,6 @@ __all__ = [
     "TurnStream",
     "UsageReported",
     "WiringError",
+    "batch_tool",
     "tool",
 ]

@@ -5,11 +5,13 @@
     │   ├── MissingProtocolPlugin, MissingModelSpec, MissingEffectHost
     │   ├── MissingAttachmentStore, MissingSessionStoreFactory
     │   ├── DurableStorePeerRequired
+    │   ├── InvalidConfiguration
     │   └── InvalidSessionId
     ├── SessionError          a session could not be opened or may not run
     │   ├── StoreSessionMismatch
     │   ├── SessionClosed
     │   ├── SessionDeleted
+    │   ├── SessionNotDurable
     │   └── SessionStillInUse
     ├── CoreClosed            the core was closed
     ├── StoreFailure          the storage failed; `code` is the store's own
@@ -40,7 +42,6 @@ TERMINAL_CODES = frozenset(
         "storage_forked",
         "storage_wrong_loop",
         "turn_content_conflict",
-        "turn_not_durable",
     }
 )
 

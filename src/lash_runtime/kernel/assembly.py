@@ -40,7 +40,7 @@ from ..model.session_events import (
     TurnOutcomeEvent,
 )
 from ..model.tool_results import ToolCallRecord, ToolFailed
-from ..model.usage import PromptUsage, TokenUsage
+from ..model.usage import NO_USAGE, PromptUsage, TokenUsage
 from .visible_text import prose_of
 
 RUNTIME: Final = "runtime"
@@ -73,7 +73,7 @@ class TurnAssembler:
         self._missing_done_fails = treat_missing_done_as_failure
         self._outcome: TurnOutcome | None = None
         self._done = False
-        self._usage = TokenUsage()
+        self._usage = NO_USAGE
         self._prompt_usage: PromptUsage | None = None
         self._calls: list[ToolCallRecord] = []
         self._issues: list[TurnIssue] = []
@@ -150,8 +150,8 @@ class TurnAssembler:
         if cancelled:
             return stopped(StopReason.CANCELLED)
         match self._outcome:
-            case Finished(end=AssistantMessageEnd()):
-                return answered(safe_text)
+            case Finished(end=AssistantMessageEnd(text=text)) as outcome:
+                return outcome if text == safe_text else answered(safe_text)
             case Finished() | Stopped() | AgentFrameSwitch() as outcome:
                 return outcome
             case None:

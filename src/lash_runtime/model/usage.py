@@ -1,7 +1,7 @@
 """Token counts: of a call, of a prompt, and the ledger that a session keeps of them."""
 
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import Final, Self
 
 from ._value import Value
 
@@ -41,6 +41,9 @@ class TokenUsage(Value):
             reasoning_output_tokens=self.reasoning_output_tokens + other.reasoning_output_tokens,
         )
 
+
+NO_USAGE: Final = TokenUsage.defaults()
+"""Nothing spent."""
 
 LlmUsage = TokenUsage
 """The same five counters, under the name they have at the provider seam."""

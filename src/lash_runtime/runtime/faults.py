@@ -4,7 +4,6 @@ The facade turns a fault into its own error with the same code. The two vocabula
 and runtime meet here and nowhere else.
 """
 
-from ..ports.effects import EffectControllerError
 from ..ports.store_errors import (
     SessionExecutionLeaseExpired,
     StoreBackendError,
@@ -126,7 +125,3 @@ def fault_of_refresh(error: StoreError, session_id: str) -> RuntimeFault:
     return RuntimeFault(
         "session_head_refresh", f"session {session_id!r} could not be read: {error}"
     )
-
-
-def fault_of_controller(error: EffectControllerError) -> RuntimeFault:
-    return RuntimeFault(error.code, error.message)

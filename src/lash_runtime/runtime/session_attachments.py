@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..model.attachments import AttachmentCreateMeta, AttachmentRef
-from ..model.images import Image, image_type
+from ..model.images import image_type
 from ..ports.attachments import (
     AttachmentIntent,
     AttachmentManifest,
@@ -74,9 +74,6 @@ class SessionAttachments:
                 "backend", f"the store named attachment {attachment_id} {ref.id!r}"
             )
         return ref
-
-    async def put_image(self, image: Image) -> AttachmentRef:
-        return await self.put(image.data, image.media_type.mime, label=image.label)
 
     async def get(self, attachment: AttachmentRef | str) -> StoredAttachment:
         """The bytes with what is known of them. Raises `AttachmentStoreError`."""

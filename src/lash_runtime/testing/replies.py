@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from ..model.llm import (
     LlmResponse,
@@ -11,9 +11,7 @@ from ..model.llm import (
     TextOutput,
     ToolCallOutputPart,
 )
-from ..model.usage import LlmUsage
-
-NO_USAGE: Final = LlmUsage()
+from ..model.usage import NO_USAGE, LlmUsage
 
 
 def usage(

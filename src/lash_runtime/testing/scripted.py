@@ -17,10 +17,10 @@ from ..model.llm import (
     ProviderFailureKind,
     StreamCallback,
 )
-from ..model.usage import LlmUsage
+from ..model.usage import NO_USAGE, LlmUsage
 from ..ports.clock import Clock, SystemClock
 from ..ports.provider import ProviderFailure, ProviderOptions
-from .replies import NO_USAGE, stream_text, text_response, tool_call_response
+from .replies import stream_text, text_response, tool_call_response
 
 YIELD_EVERY: Final = 64
 """Events sent before the loop gets a turn: a real socket also delivers in bursts."""

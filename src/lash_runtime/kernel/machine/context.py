@@ -26,7 +26,7 @@ from ...model.session_events import (
     TurnOutcomeEvent,
 )
 from ...model.tool_results import ToolCallOutput
-from ...model.usage import TokenUsage
+from ...model.usage import NO_USAGE
 from ..read_model import EventRecord
 from ..resume_safety import close_open_calls
 from ..shared_sequence import SharedSequence
@@ -65,7 +65,7 @@ class TurnContext:
         self.messages = messages
         self.turn_causes = tuple(turn_causes)
         self.iteration = run_offset
-        self.usage = TokenUsage()
+        self.usage = NO_USAGE
         self.limit_final_shown = False
         self.synced_iteration: int | None = None
         self.system_prompt = config.system_prompt

@@ -24,7 +24,7 @@ from ...model.llm import (
     UsageDelta,
 )
 from ...model.messages import ProviderReplayMeta
-from ...model.usage import LlmUsage
+from ...model.usage import NO_USAGE
 from ...ports.ids import IdSource
 from ..usage import merge_usage, parse_usage
 from ._failures import embedded_failure
@@ -70,7 +70,7 @@ class Answer:
         self._calls: list[_Call] = []
         self._open: dict[int, _Call] = {}
         self._details: dict[str, str] = {}
-        self._usage = LlmUsage()
+        self._usage = NO_USAGE
         self._provider_usage: dict[str, Any] | None = None
         self._refused = False
         self.finish_reason = ""

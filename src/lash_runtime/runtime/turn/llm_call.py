@@ -40,7 +40,7 @@ from ...model.llm import (
     ToolCallOutputPart,
     UsageDelta,
 )
-from ...model.usage import LlmUsage
+from ...model.usage import NO_USAGE
 from ...ports.attachments import AttachmentStoreError
 from ...ports.cancel import CancelToken
 from ...ports.effects import (
@@ -139,7 +139,7 @@ class _StreamingCall:
 
     def _begin_attempt(self) -> None:
         self._accumulator = StreamAccumulator()
-        self._usage = LlmUsage()
+        self._usage = NO_USAGE
         self._prose_id = self._reporter.new_correlation_id()
         self._reasoning_id = self._reporter.new_correlation_id()
         self._streamed_prose = False
