@@ -157,7 +157,7 @@ def tool(
     `name` and `description` default to those of the function. `id` is the tool's identity when
     its name changes; it defaults to one made from the name. `timeout_ms` limits each attempt,
     and `retry` says how often a failure that had no effect is tried again. `on_unknown` says
-    what happens to a call that a crash has left without a result.
+    what is to be done about a call that a crash has left without a result.
 
     Raises `ToolDefinitionError` for a function that no model could call.
     """

@@ -6,7 +6,7 @@ from ...model.frames import AgentFrameAssignment, AgentFrameRecord
 from ...ports.commit import GraphReplaceFull, GraphUnchanged
 from ...ports.persistence import RuntimePersistence
 from ...ports.session_state import ActivePath, FullGraph, HydratedSessionCheckpoint
-from ...ports.storage import SessionStoreCreateRequest, Storage
+from ...ports.storage import Storage
 from ...ports.store_errors import StoreBackendError
 from ...ports.turn_ledger import TurnKnown
 from ._case import StorageCase
@@ -16,6 +16,7 @@ from ._samples import (
     a_chain,
     a_commit,
     a_node,
+    a_store,
     accepted,
     an_acceptance,
     append,
@@ -27,12 +28,6 @@ from ._samples import (
 from ._waiting_samples import claimed_inputs, for_next_turn, submitted
 
 STATE = HydratedSessionCheckpoint(execution_state=b"state")
-
-
-async def a_kept_store(storage: Storage, session_id: str = "s") -> RuntimePersistence:
-    return await storage.session_stores.create_store(
-        SessionStoreCreateRequest(session_id=session_id)
-    )
 
 
 async def live(store: RuntimePersistence) -> list[str]:
@@ -52,7 +47,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_a_tombstoned_node_is_read_nowhere(self, storage: Storage) -> None:
         """Neither by its id, nor in the graph, nor on a path; the others are where they were."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         nodes = (*a_chain("a", "b"), a_node("b2", "a"))
         await store.commit_runtime_state(a_commit(fence, graph=first(*nodes)))
@@ -65,7 +60,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_a_tombstoned_leaf_dangles(self, storage: Storage) -> None:
         """The head still names it, so that the reader sees what it has to heal."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         await store.commit_runtime_state(a_commit(fence, graph=first(*a_chain("a", "b"))))
         await store.tombstone_nodes(["b"])
@@ -76,7 +71,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_a_tombstone_in_the_middle_cuts_the_path(self, storage: Storage) -> None:
         """What is above the gap stays stored and is reached by its own leaf alone."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         await store.commit_runtime_state(a_commit(fence, graph=first(*a_chain("a", "b", "c"))))
         await store.tombstone_nodes(["b"])
@@ -86,8 +81,8 @@ class MaintenanceConformance(StorageCase):
 
     async def test_tombstoning_what_is_not_there_changes_nothing(self, storage: Storage) -> None:
         """No ids, unknown ids, ids of another session: a host may work from an old list."""
-        store = await a_kept_store(storage)
-        other = await a_kept_store(storage, "other")
+        store = await a_store(storage)
+        other = await a_store(storage, "other")
         for session_id, kept in (("s", store), ("other", other)):
             fence = (await hold(kept, session_id)).fence()
             node = a_node(f"n-{session_id}")
@@ -103,7 +98,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_a_tombstoned_node_that_is_appended_again_is_back(self, storage: Storage) -> None:
         """With its own content; another under its id is still a conflict."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         await store.commit_runtime_state(a_commit(fence, graph=first(*a_chain("a", "b"))))
         await store.tombstone_nodes(["b"])
@@ -118,7 +113,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_replacing_the_graph_leaves_no_tombstone(self, storage: Storage) -> None:
         """A new graph may use the ids of the old one, whatever became of those."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         await store.commit_runtime_state(a_commit(fence, graph=first(*a_chain("a", "b"))))
         await store.tombstone_nodes(["a", "b"])
@@ -132,8 +127,8 @@ class MaintenanceConformance(StorageCase):
 
         A branch that was left is live: nobody has marked it.
         """
-        store = await a_kept_store(storage)
-        other = await a_kept_store(storage, "other")
+        store = await a_store(storage)
+        other = await a_store(storage, "other")
         for session_id, kept in (("s", store), ("other", other)):
             fence = (await hold(kept, session_id)).fence()
             nodes = (*a_chain("a", "b", "c"), a_node("left", "a"))
@@ -148,7 +143,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_an_id_that_vacuum_removed_is_free(self, storage: Storage) -> None:
         """What is gone conflicts with nothing."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         await store.commit_runtime_state(a_commit(fence, graph=first(*a_chain("a", "b"))))
         await store.tombstone_nodes(["b"])
@@ -161,7 +156,7 @@ class MaintenanceConformance(StorageCase):
         self, storage: Storage
     ) -> None:
         """Cancelled and completed ones go; one that waits and one in somebody's hands stay."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         lease = await hold(store)
         (done,) = await submitted(store, for_next_turn("done"))
         finished = await claimed_inputs(store, lease)
@@ -190,7 +185,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_a_source_key_is_free_once_its_input_is_vacuumed(self, storage: Storage) -> None:
         """Until then it answers with what became of the input."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         (input_id,) = await submitted(store, for_next_turn("hello", key="k"))
         await store.cancel_pending_turn_input("s", input_id)
         assert await submitted(store, for_next_turn("hello", key="k")) == [input_id]
@@ -202,7 +197,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_vacuum_forgets_no_turn(self, storage: Storage) -> None:
         """A turn that is submitted again after vacuum still finds that it was settled."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         turn = await accepted(store, an_acceptance())
         await store.settle_turn(turn.lease.fence(), as_failed(), release=True)
         await store.vacuum()
@@ -211,7 +206,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_collection_leaves_the_state_of_the_head(self, storage: Storage) -> None:
         """Also what a commit carried forward without its payload."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         result = await store.commit_runtime_state(a_commit(fence, checkpoint=STATE))
         carried = HydratedSessionCheckpoint(execution_state_ref=result.manifest.execution_state_ref)
@@ -228,7 +223,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_collection_leaves_the_state_of_a_frame(self, storage: Storage) -> None:
         """An earlier frame keeps what it was left with, though the head has gone on."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         result = await store.commit_runtime_state(a_commit(fence, checkpoint=STATE))
         ref = result.manifest.execution_state_ref
@@ -256,7 +251,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_a_second_collection_finds_nothing(self, storage: Storage) -> None:
         """Whatever the first one counted."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         fence = (await hold(store)).fence()
         for state in (b"one", b"two", b"three"):
             commit = a_commit(fence, checkpoint=HydratedSessionCheckpoint(execution_state=state))
@@ -271,7 +266,7 @@ class MaintenanceConformance(StorageCase):
 
     async def test_upkeep_of_an_empty_session_finds_nothing(self, storage: Storage) -> None:
         """Before the first commit there is no head to begin from."""
-        store = await a_kept_store(storage)
+        store = await a_store(storage)
         await store.tombstone_nodes(["n1"])
         report = await store.vacuum()
         assert report.removed_node_count == 0
