@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lash_runtime.kernel.assembly import AssembledTurn, TurnAssembler
 from lash_runtime.kernel.machine.config import TurnMachineConfig
 from lash_runtime.kernel.machine.driver import ProtocolDriver
 from lash_runtime.kernel.machine.effects import (
@@ -149,12 +148,6 @@ class HandDrivenTurn:
         """The messages after the user's own, transient ones included."""
         ids = [message.id for message in self.machine.messages]
         return list(self.machine.messages[ids.index("m:t:user") + 1 :])
-
-    def assembled(self, **options: Any) -> AssembledTurn:
-        assembler = TurnAssembler()
-        for event in self.events:
-            assembler.push(event)
-        return assembler.assemble(self.machine.messages, **options)
 
 
 def says(
