@@ -58,7 +58,17 @@ from .model.outcome import (
     TurnOutcome,
 )
 from .model.policy import ModelLimits, ModelSpec, SessionPolicy, SessionSpec
-from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
+from .model.prompt import (
+    BuiltinEntry,
+    PromptBuiltin,
+    PromptContribution,
+    PromptLayer,
+    PromptSection,
+    PromptSlot,
+    PromptTemplate,
+    SlotEntry,
+    TextEntry,
+)
 from .model.tool_results import (
     FailTurn,
     FinishTurn,
@@ -95,6 +105,7 @@ __all__ = [
     "AttachmentFailure",
     "AttachmentRef",
     "AttachmentSweepReport",
+    "BuiltinEntry",
     "CancelToken",
     "CollectingSink",
     "CoreClosed",
@@ -132,8 +143,10 @@ __all__ = [
     "ParkedSession",
     "Part",
     "PartKind",
+    "PromptBuiltin",
     "PromptContribution",
     "PromptLayer",
+    "PromptSection",
     "PromptSlot",
     "PromptTemplate",
     "QueuedInputAccepted",
@@ -160,11 +173,13 @@ __all__ = [
     "SessionSpec",
     "SessionStillInUse",
     "SessionUsageReport",
+    "SlotEntry",
     "StopReason",
     "Stopped",
     "StoreFailure",
     "StoreSessionMismatch",
     "StoredAttachment",
+    "TextEntry",
     "TextItem",
     "TokenUsage",
     "ToolCallCompleted",

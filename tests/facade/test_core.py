@@ -21,10 +21,12 @@ from lash_runtime import (
     InvalidSessionId,
     LashCore,
     LashCoreBuilder,
+    LeaseOwnerIdentity,
     MissingAttachmentStore,
     MissingEffectHost,
     MissingModelSpec,
     MissingProtocolPlugin,
+    MissingSessionStoreFactory,
     ModelSpec,
     PromptContribution,
     PromptSlot,
@@ -41,7 +43,6 @@ from lash_runtime import (
     tool,
 )
 from lash_runtime.effects.inline import InlineEffectHost
-from lash_runtime.errors import MissingSessionStoreFactory
 from lash_runtime.ports.clock import Clock
 from lash_runtime.ports.durability import DurabilityTier
 from lash_runtime.protocols.standard import StandardProtocol
@@ -477,6 +478,24 @@ async def test_a_session_that_another_core_runs_is_refused_at_once(on_disk: Plac
             assert output.is_success
             assert lines(b) == ["user: one", "assistant: Coat.", "user: two", "assistant: yes"]
     assert outputs[0].is_success
+
+
+async def test_a_session_opened_under_one_name_is_re_entered(on_disk: Place) -> None:
+    """A host that lets one process at a session may say so; what the old one still runs is lost."""
+    stalled = StallingProvider("Coat.")
+    name = LeaseOwnerIdentity(owner_id="worker-1", incarnation_id="1")
+    async with a_core(on_disk, stalled) as first, a_core(on_disk, yes()) as second:
+        a = await first.session("s").session_execution_owner(name).open()
+        b = await second.session("s").session_execution_owner(name).open()
+        async with a, b:
+            old = a.turn("one").stream()
+            await stalled.entered.wait()
+            assert (await b.turn("two").run()).assistant_message == "yes"
+            stalled.release.set()
+            with pytest.raises(RuntimeFailure) as raised:
+                await old.finish()
+            assert raised.value.code == "session_execution_lease_lost"
+            assert lines(b) == ["user: one", "user: two", "assistant: yes"]
 
 
 async def test_a_busy_session_can_be_opened_and_read_by_another_core(on_disk: Place) -> None:

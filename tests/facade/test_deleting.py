@@ -17,6 +17,7 @@ from lash_runtime import (
     LashCore,
     LashSession,
     LeaseTimings,
+    MissingSessionStoreFactory,
     RuntimeFailure,
     SessionClosed,
     SessionDeleted,
@@ -25,7 +26,6 @@ from lash_runtime import (
     TurnInput,
     tool,
 )
-from lash_runtime.errors import MissingSessionStoreFactory
 from lash_runtime.model.images import Image
 from lash_runtime.observe import SessionGap
 from lash_runtime.ports.storage import SessionStoreCreateRequest

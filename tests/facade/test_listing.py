@@ -7,12 +7,12 @@ from lash_runtime import (
     InvalidConfiguration,
     InvalidSessionId,
     LashCore,
+    MissingSessionStoreFactory,
     SessionOrder,
     SessionPickerInfo,
     StoreFailure,
     tool,
 )
-from lash_runtime.errors import MissingSessionStoreFactory
 from lash_runtime.testing import Call, ManualClock, ScriptedProvider
 
 pytestmark = pytest.mark.anyio

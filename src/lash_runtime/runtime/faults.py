@@ -5,6 +5,7 @@ and runtime meet here and nowhere else.
 """
 
 from ..ports.store_errors import (
+    RuntimeTurnCommitConflict,
     SessionExecutionLeaseExpired,
     StoreBackendError,
     StoreContended,
@@ -101,7 +102,8 @@ _SELF_EXPLAINING = (
 
 def fault_of_commit(error: StoreError, session_id: str) -> RuntimeFault:
     """The fault for a store error met while accepting, claiming or committing."""
-    if isinstance(error, SessionExecutionLeaseExpired):
+    # A turn that is committed already, and not by itself, was closed by a later owner.
+    if isinstance(error, SessionExecutionLeaseExpired | RuntimeTurnCommitConflict):
         return LeaseLost(session_id)
     if isinstance(error, StoredSessionDeleted):
         return SessionIsDeleted(session_id)
