@@ -1,7 +1,11 @@
 """Turns as a host runs them: what comes out, what is stored, what a repetition gives."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from contextvars import ContextVar
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -33,6 +37,7 @@ from lash_runtime import (
     UsageReported,
     tool,
 )
+from lash_runtime.effects.inline import InlineEffectHost
 from lash_runtime.model.llm import LlmResponse, ReasoningOutput, TextDelta, TextOutput
 from lash_runtime.ports.provider import ProviderFailure
 from lash_runtime.ports.provider_options import (
@@ -40,6 +45,8 @@ from lash_runtime.ports.provider_options import (
     ProviderReliability,
     ProviderRetryPolicy,
 )
+from lash_runtime.stores.memory import MemoryStorage
+from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import (
     Call,
     ScriptedProvider,
@@ -585,6 +592,53 @@ async def test_the_same_turn_asked_for_twice_at_once_is_run_once(place: Place) -
         assert lines(session) == ["user: Pack", "assistant: Coat."]
     assert [answer.assistant_message for answer in answers] == ["Coat."] * 3
     assert provider.calls == 1
+
+
+async def test_a_turn_id_that_comes_again_where_nothing_is_stored_is_another_turn() -> None:
+    """Without rows no repetition can be recognised; nothing that was said may be lost for it."""
+    provider = ScriptedProvider([Call.text("Coat."), Call.text("Umbrella.")])
+    builder = LashCore.standard_builder().provider(provider).model("scripted-1")
+    builder = builder.effect_host(InlineEffectHost()).attachment_store(MemoryStorage().attachments)
+    async with running(builder.build()) as core, core.session("s") as session:
+        await session.turn("Pack").turn_id("t-1").run()
+        second = await session.turn("It rains").turn_id("t-1").run()
+        said = lines(session)
+    assert second.assistant_message == "Umbrella."
+    assert said == ["user: Pack", "assistant: Coat.", "user: It rains", "assistant: Umbrella."]
+
+
+async def test_a_turn_id_that_was_forgotten_names_a_new_turn(database: Path) -> None:
+    """The second turn's words and answer are stored, and asking again finds the second answer."""
+    place = Place("sqlite", database)
+    provider = ScriptedProvider([Call.text("Coat."), Call.text("Umbrella.")])
+    async with a_core(place, provider) as core, core.session("s") as session:
+        await session.turn("Pack").turn_id("t-1").run()
+    async with SqliteStorage(database) as storage:
+        await storage.maintenance.prune_turns(timedelta())
+    async with a_core(place, provider) as core, core.session("s") as session:
+        await session.turn("It rains").turn_id("t-1").run()
+    async with a_core(place, provider) as core, core.session("s") as session:
+        again = await session.turn("It rains").turn_id("t-1").run()
+        said = lines(session)
+    assert again.assistant_message == "Umbrella."
+    assert provider.calls == 2
+    assert said == ["user: Pack", "assistant: Coat.", "user: It rains", "assistant: Umbrella."]
+
+
+async def test_the_stamp_of_a_turn_covers_what_was_answered(tmp_path: Path) -> None:
+    """A repeated commit is recognised by its content; another answer is not a repetition."""
+    stamps = []
+    for number, answer in enumerate(["Yes", "Yes", "No"]):
+        database = tmp_path / f"{number}.db"
+        async with (
+            a_core(Place("sqlite", database), ScriptedProvider([Call.text(answer)])) as core,
+            core.session("s") as session,
+        ):
+            await session.turn("Pack?").turn_id("t-1").run()
+        with closing(sqlite3.connect(database)) as db:
+            stamps += db.execute("SELECT turn_commit_hash FROM turn_stamps").fetchall()
+    first, repeated, other = stamps
+    assert first == repeated != other
 
 
 async def test_one_turn_id_in_two_sessions_is_two_turns(place: Place) -> None:

@@ -1,9 +1,11 @@
 """The messages that a turn begins with, and the ids that make a repeated turn recognisable.
 
-Ids derive from the turn's id, so that a turn that runs again makes the same messages.
+Ids derive from the turn's id, so that a turn that runs again makes the same messages. A turn id
+may come again once its row was pruned, and in a session that keeps no rows; then the turn's index
+is part of the ids, for a message whose id is known already would not be stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from ..model.causes import TurnCause
@@ -14,6 +16,21 @@ from ..model.turn_input import AttachmentItem, ImageRefItem, TextItem, TurnInput
 def user_message_id(turn_id: str) -> str:
     """The id of the message that a turn's input becomes."""
     return f"m:{turn_id}:user"
+
+
+def message_scope(turn_id: str, turn_index: int, is_taken: Callable[[str], bool]) -> str:
+    """What the message ids of a turn that begins derive from. `is_taken` knows the transcript."""
+    return _indexed(turn_id, turn_index) if is_taken(user_message_id(turn_id)) else turn_id
+
+
+def scope_of_begun(turn_id: str, turn_index: int, is_taken: Callable[[str], bool]) -> str:
+    """The same for a turn that has messages in the transcript already."""
+    indexed = _indexed(turn_id, turn_index)
+    return indexed if is_taken(user_message_id(indexed)) else turn_id
+
+
+def _indexed(turn_id: str, turn_index: int) -> str:
+    return f"{turn_id}#{turn_index}"
 
 
 def turn_message_id(turn_id: str, iteration: int, role: str) -> str:

@@ -1,10 +1,11 @@
 """Builds commits: a turn's progress, its end, and what a session holds without a turn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ...kernel.draft import TurnDraft
 from ...model.canonical import canonical_hash
+from ...model.messages import Message, Part
 from ...model.usage import TokenLedgerEntry
 from ...ports.commit import (
     GraphAppend,
@@ -50,18 +51,22 @@ def settling_commit(
     fence: SessionExecutionLeaseFence,
     settlement: TurnSettlement,
     *,
+    messages: Sequence[Message],
     usage: tuple[TokenLedgerEntry, ...] = (),
     stored: tuple[str, ...] = (),
     release: bool = True,
 ) -> RuntimeCommit:
-    """The commit that ends a turn: its history, its usage, its row and its lease, together."""
+    """The commit that ends a turn: its history, its usage, its row and its lease, together.
+
+    `messages` are those of the turn; its stamp covers what they say.
+    """
     return replace(
         progress_commit(state, draft, fence, stored=stored),
         usage_deltas=usage,
         turn_commit=RuntimeTurnCommitStamp(
             session_id=state.session_id,
             turn_id=settlement.turn_id,
-            turn_commit_hash=_semantic_hash(state, settlement),
+            turn_commit_hash=_semantic_hash(state, settlement, messages),
         ),
         turn_settlement=settlement,
         interrupted_turn_input_turn_id=settlement.turn_id,
@@ -100,7 +105,9 @@ def _commit(
     )
 
 
-def _semantic_hash(state: RuntimeSessionState, settlement: TurnSettlement) -> str:
+def _semantic_hash(
+    state: RuntimeSessionState, settlement: TurnSettlement, messages: Sequence[Message]
+) -> str:
     """Equal for a repetition of this very commit, whatever lease or time it is made under."""
     result = settlement.result
     return canonical_hash(
@@ -108,6 +115,10 @@ def _semantic_hash(state: RuntimeSessionState, settlement: TurnSettlement) -> st
             "session_id": state.session_id,
             "turn_id": settlement.turn_id,
             "turn_index": state.turn_index,
+            "config": state.config().model_dump(mode="json"),
+            "messages": [
+                [message.role, [_content(part) for part in message.parts]] for message in messages
+            ],
             "state": settlement.state.value,
             "result": None
             if result is None
@@ -117,6 +128,16 @@ def _semantic_hash(state: RuntimeSessionState, settlement: TurnSettlement) -> st
             else settlement.failure.model_dump(mode="json"),
         }
     )
+
+
+def _content(part: Part) -> list[object]:
+    return [
+        part.kind,
+        part.content,
+        part.tool_call_id,
+        part.tool_name,
+        [reference.id for reference in part.attachments],
+    ]
 
 
 def _attachment_ids(graph: GraphCommitDelta) -> Iterator[str]:

@@ -19,7 +19,7 @@ from ...kernel.machine.machine import TurnMachine
 from ...kernel.machine.settings import MachineSettings
 from ...kernel.read_model import EventRecord
 from ...kernel.resume_safety import resume_safe
-from ...kernel.turn_messages import opening_messages
+from ...kernel.turn_messages import message_scope, opening_messages
 from ...model.llm import GenerationOptions, LlmToolSpec
 from ...model.nodes import ProtocolEvent
 from ...model.outcome import (
@@ -86,9 +86,13 @@ class TurnExecution:
         self._options = self._state.effective_options.merged_with_override(
             turn_input.protocol_turn_options
         )
-        self._draft = runtime.open_draft(self._state, request.turn_id)
+        known = self._state.graph.read_model(self._state.visible)
+        self._message_scope = message_scope(request.turn_id, turn_index, known.has_message)
+        self._draft = runtime.open_draft(self._state, self._message_scope)
         self._first_own = len(self._draft.messages)
-        self._messages = self._draft.messages.extend(opening_messages(request.turn_id, turn_input))
+        self._messages = self._draft.messages.extend(
+            opening_messages(self._message_scope, turn_input)
+        )
         self._draft.reconcile(self._messages, self._now())
         self._events: list[EventRecord] = []
 
@@ -106,7 +110,7 @@ class TurnExecution:
         env = self._runtime.env
         controller = self._controller
         machine = TurnMachine(
-            self._machine_config(provider), turn_id=self._request.turn_id, messages=self._messages
+            self._machine_config(provider), turn_id=self._message_scope, messages=self._messages
         )
         executors = TurnExecutors(
             provider=provider,
@@ -168,16 +172,18 @@ class TurnExecution:
         guard: LeaseGuard,
     ) -> RuntimeSessionState:
         guard.ensure_held()
+        own = self._messages[self._first_own :]
         settlement = TurnSettlement(
             turn_id=self._request.turn_id,
             state=TurnState.COMMITTED,
-            result=record_of_turn(turn, self._messages[self._first_own :], execution),
+            result=record_of_turn(turn, own, execution),
         )
         commit = settling_commit(
             state,
             self._draft,
             guard.fence(),
             settlement,
+            messages=own,
             usage=entries,
             stored=self._attachments.pending,
         )

@@ -13,7 +13,12 @@ import anyio
 from ...kernel.draft import TurnDraft
 from ...kernel.resume_safety import close_open_calls
 from ...kernel.shared_sequence import SharedSequence
-from ...kernel.turn_messages import opening_messages
+from ...kernel.turn_messages import (
+    message_scope,
+    opening_messages,
+    scope_of_begun,
+    user_message_id,
+)
 from ...model.messages import Message
 from ...model.outcome import StopReason, stopped
 from ...ports.clock import Clock
@@ -124,6 +129,7 @@ class TurnCloser:
         self, lease: SessionExecutionLease, row: TurnRow, state: RuntimeSessionState
     ) -> None:
         now = self._clock.timestamp_rfc3339()
+        scope = _scope_of(row, state)
         state = replace(
             state.with_initial_frame(now), turn_index=max(state.turn_index, row.turn_index)
         )
@@ -131,10 +137,10 @@ class TurnCloser:
             state.graph,
             frame_id=state.current_agent_frame_id,
             visible=state.visible,
-            scope=row.turn_id,
+            scope=scope,
         )
-        messages = _with_words(draft, row)
-        own = [message for message in messages if message.id.startswith(f"m:{row.turn_id}:")]
+        messages = _with_words(draft, row, scope)
+        own = _from(messages, user_message_id(scope))
         closing = close_open_calls(own, "The process that ran this turn ended.")
         draft.reconcile(messages.extend(closing), now)
         state = replace(state, graph=draft.graph)
@@ -146,17 +152,35 @@ class TurnCloser:
                 message_ids=tuple(message.id for message in (*own, *closing)),
             ),
         )
-        commit = settling_commit(state, draft, lease.fence(), settlement, release=False)
+        commit = settling_commit(
+            state, draft, lease.fence(), settlement, messages=(*own, *closing), release=False
+        )
         result = await self._store.commit_runtime_state(commit)
         self._installed(state.after_commit(result), row.turn_id)
 
 
-def _with_words(draft: TurnDraft, row: TurnRow) -> SharedSequence[Message]:
+def _scope_of(row: TurnRow, state: RuntimeSessionState) -> str:
+    """What the message ids of an unfinished turn derive from.
+
+    The stored state has the turn's own index only once a progress commit has stored messages.
+    """
+    known = state.graph.read_model(state.visible)
+    find = scope_of_begun if state.turn_index >= row.turn_index else message_scope
+    return find(row.turn_id, row.turn_index, known.has_message)
+
+
+def _with_words(draft: TurnDraft, row: TurnRow, scope: str) -> SharedSequence[Message]:
     """The transcript with what the user said, unless a progress commit has it already."""
     messages = draft.messages
     if row.input is None:
         return messages
     known = {message.id for message in messages}
-    return messages.extend(
-        [m for m in opening_messages(row.turn_id, row.input) if m.id not in known]
-    )
+    return messages.extend([m for m in opening_messages(scope, row.input) if m.id not in known])
+
+
+def _from(messages: Sequence[Message], first_id: str) -> Sequence[Message]:
+    """The end of the transcript that begins with the message `first_id`."""
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].id == first_id:
+            return messages[index:]
+    return ()
