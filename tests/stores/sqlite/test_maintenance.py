@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from lash_runtime.ports.session_state import FullGraph, HydratedSessionCheckpoint
@@ -23,6 +24,7 @@ from lash_runtime.testing.conformance._samples import (
     a_chain,
     a_commit,
     a_node,
+    a_stamp,
     a_store,
     accepted,
     an_acceptance,
@@ -160,7 +162,7 @@ async def test_much_is_removed_in_transactions_that_each_remove_little(
     desk = Watched(storage._scope.database)
     report = await upkeep.vacuum(desk)
     assert report.removed_node_count == count
-    assert desk.writes == [(True, upkeep.SLICE_ROWS), (True, upkeep.SLICE_ROWS), (True, 1)]
+    assert desk.writes == [(True, [upkeep.SLICE_ROWS]), (True, [upkeep.SLICE_ROWS]), (True, [1])]
 
 
 async def test_a_node_that_came_back_while_vacuum_was_looking_is_kept(
@@ -278,6 +280,72 @@ async def test_forgetting_turns_leaves_the_transcript_and_the_next_turn_alone(
     assert await node_ids(storage, "s") == ["a", "b"]
     following = await accepted(store, an_acceptance("t2"))
     assert following.row.base_revision == 1
+
+
+async def a_committed_turn(
+    storage: SqliteStorage, turn_id: str, revision: int, content: str = "c1"
+) -> None:
+    store = await a_store(storage)
+    fence = (await accepted(store, an_acceptance(turn_id))).lease.fence()
+    await store.commit_runtime_state(
+        a_commit(
+            fence,
+            expected_head_revision=revision,
+            turn_commit=a_stamp(turn_id, content),
+            turn_settlement=as_committed(turn_id),
+            release_session_execution_lease=fence,
+        )
+    )
+
+
+async def test_forgetting_that_is_cut_off_leaves_no_stamp_that_refuses_a_new_turn(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id without a row is free: its commit must not meet that of the turn it once was."""
+
+    class CutOff(Watched):
+        async def write(
+            self, body: Callable[[sqlite3.Connection], T], size: int = 0, *, alone: bool = False
+        ) -> T:
+            answer = await super().write(body, size, alone=alone)
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            return answer
+
+    monkeypatch.setattr(upkeep, "SLICE_ROWS", 1)
+    await a_committed_turn(storage, "t1", 0)
+    await a_committed_turn(storage, "t2", 1)
+    desk = CutOff(storage._scope.database)
+    with anyio.CancelScope() as scope:
+        await upkeep.prune_turns(desk, 2**62)
+    assert scope.cancelled_caught
+    store = await a_store(storage)
+    kept = [each for each in ("t1", "t2") if await store.load_turn("s", each) is not None]
+    assert len(kept) == len(desk.writes) == 1
+    (freed,) = {"t1", "t2"} - set(kept)
+    await a_committed_turn(storage, freed, 2, "c2")
+
+
+async def test_a_stamp_stays_as_long_as_the_row_of_its_turn(
+    storage: SqliteStorage, path: Path, clock: ManualClock
+) -> None:
+    """A commit that is sent again finds its answer; a stamp that never had a row goes by age."""
+    store = await a_store(storage)
+    acceptance = an_acceptance("t1", lease_ttl_ms=2 * DAY_S * 1_000)
+    fence = (await accepted(store, acceptance)).lease.fence()
+    await store.commit_runtime_state(a_commit(fence, turn_commit=a_stamp("t1")))
+    await store.commit_runtime_state(
+        a_commit(fence, expected_head_revision=1, turn_commit=a_stamp("lone"))
+    )
+    clock.advance(DAY_S)
+    await store.settle_turn(fence, as_failed("t1"), release=True)
+    report = await storage.maintenance.prune_turns(timedelta(days=1))
+    assert (report.removed_turn_count, report.removed_stamp_count) == (0, 1)
+    with raw(path) as db:
+        assert db.execute("SELECT turn_id FROM turn_stamps").fetchall() == [("t1",)]
+    clock.advance(DAY_S)
+    report = await storage.maintenance.prune_turns(timedelta(days=1))
+    assert (report.removed_turn_count, report.removed_stamp_count) == (1, 1)
 
 
 # Space

@@ -181,6 +181,65 @@ async def test_a_record_of_another_version_is_named_with_both_versions(
     assert (refusal.value.actual, refusal.value.expected) == (7, 1)
 
 
+@pytest.mark.parametrize("table", ["session_heads", "checkpoints"])
+@pytest.mark.parametrize(
+    ("written", "actual"), [("true", True), ('"1"', "1"), ("1.0", 1.0), ("null", None)]
+)
+async def test_what_only_resembles_the_version_is_another_one(
+    storage: SqliteStorage, sql: Statement, table: str, written: str, actual: object
+) -> None:
+    """Who writes a version otherwise than we do writes the rest otherwise, too."""
+    store = await a_store(storage)
+    fence = (await hold(store)).fence()
+    await store.commit_runtime_state(a_commit(fence))
+    column = {"session_heads": "head_json", "checkpoints": "manifest_json"}[table]
+    sql(f"UPDATE {table} SET {column} = json_set({column}, '$.schema_version', json('{written}'))")
+    with pytest.raises(RecordSchemaVersionError) as refusal:
+        await store.load_session(FullGraph())
+    found = refusal.value.actual
+    assert (type(found), found) == (type(actual), actual)
+
+
+@pytest.mark.parametrize("table", ["session_heads", "checkpoints"])
+async def test_the_version_is_asked_before_the_rest_is_read(
+    storage: SqliteStorage, sql: Statement, table: str
+) -> None:
+    """A record that a later release shaped otherwise is not taken for a damaged one of ours."""
+    store = await a_store(storage)
+    fence = (await hold(store)).fence()
+    await store.commit_runtime_state(a_commit(fence))
+    column = {"session_heads": "head_json", "checkpoints": "manifest_json"}[table]
+    sql(f"""UPDATE {table} SET {column} = '{{"schema_version": 7, "new": []}}'""")
+    with pytest.raises(RecordSchemaVersionError) as refusal:
+        await store.load_session(FullGraph())
+    assert refusal.value.actual == 7
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE turns SET state = 'odd'",
+        "UPDATE turns SET members_json = '['",
+        "UPDATE turns SET members_json = '{}'",
+        "UPDATE turns SET members_json = x'ff'",
+    ],
+)
+async def test_a_turn_that_cannot_be_read_is_an_error_of_the_store(
+    storage: SqliteStorage, sql: Statement, damage: str
+) -> None:
+    """A host catches the errors of the store, not those of the parser underneath."""
+    store = await a_store(storage)
+    turn = await accepted(store, an_acceptance("t1"))
+    sql(damage)
+    with pytest.raises(StoreBackendError, match="a stored turn's"):
+        await store.load_turn("s", "t1")
+    with pytest.raises(StoreBackendError, match="a stored turn's"):
+        await store.list_unfinished_turns("s")
+    if "state" in damage:
+        with pytest.raises(StoreBackendError, match="a stored turn's state"):
+            await store.settle_turn(turn.lease.fence(), as_committed("t1"), release=True)
+
+
 async def test_a_write_that_does_not_fit_leaves_the_session_as_it_was(
     storage: SqliteStorage, sql: Statement
 ) -> None:

@@ -127,7 +127,11 @@ def _turn_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
     newest: int = db.execute(NEWEST_FENCE, (session_id,)).fetchone()[0]
     known = _sessions.load(db, session_id)
     for (turn_id,) in db.execute(TURNS, (session_id,)).fetchall():
-        row = _turns.load(db, session_id, turn_id)
+        try:
+            row = _turns.load(db, session_id, turn_id)
+        except StoreError as error:
+            yield f"turn {turn_id!r}: {error}"
+            continue
         if row is None:
             continue
         if row.state.is_settled != (row.settled_at_ms is not None):

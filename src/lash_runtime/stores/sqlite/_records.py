@@ -1,10 +1,10 @@
 """Stored JSON, back as values. What cannot be read is an error, never silently left out."""
 
-import json
 from enum import Enum
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from ...ports.store_errors import RecordSchemaVersionError, StoreBackendError
 
@@ -38,20 +38,15 @@ def decode_member(members: type[E], text: str, *, kind: str) -> E:
 
 
 def decode_versioned(record: type[M], text: str, *, kind: str, version: int) -> M:
-    """The same for a record that carries its version: another one is named as such."""
-    try:
-        value = record.model_validate_json(text)
-    except ValidationError as error:
-        actual = _version_of(text)
-        if actual != version:
-            raise RecordSchemaVersionError(
-                record_kind=kind, actual=actual, expected=version
-            ) from error
-        raise undecodable(kind, error) from error
-    actual = getattr(value, "schema_version", None)
-    if actual != version or "schema_version" not in value.model_fields_set:
-        raise RecordSchemaVersionError(record_kind=kind, actual=_version_of(text), expected=version)
-    return value
+    """The same for a record that carries its version, which is asked before anything else.
+
+    Raises `RecordSchemaVersionError` for another version, and for what only resembles one: `true`,
+    `"1"` and `1.0` are not 1.
+    """
+    actual = _version_of(text)
+    if type(actual) is not int or actual != version:
+        raise RecordSchemaVersionError(record_kind=kind, actual=actual, expected=version)
+    return decode(record, text, kind=kind)
 
 
 def undecodable(kind: str, error: ValidationError) -> StoreBackendError:
@@ -62,7 +57,7 @@ def undecodable(kind: str, error: ValidationError) -> StoreBackendError:
 
 def _version_of(text: str) -> Any:
     try:
-        document = json.loads(text)
+        document = from_json(text)
     except ValueError:
         return None
     return document.get("schema_version") if isinstance(document, dict) else None

@@ -7,7 +7,7 @@ import json
 import sqlite3
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
 from ...model.turn_input import TurnInput
@@ -23,7 +23,9 @@ from ...ports.turn_ledger import (
     TurnState,
 )
 from . import _sessions
-from ._records import decode
+from ._records import decode, decode_as, decode_member
+
+_MEMBERS: Final = TypeAdapter(tuple[str, ...])
 
 _COLUMNS: Final = """
            generation, turn_id, seq, state, content_hash, turn_index, base_revision,
@@ -130,7 +132,7 @@ def start(
 
 def is_settled(db: sqlite3.Connection, session_id: str, turn_id: str) -> bool:
     row = db.execute(LOAD_LIFE, (session_id, turn_id)).fetchone()
-    return row is not None and TurnState(row[0]).is_settled
+    return row is not None and _state(row[0]).is_settled
 
 
 def settle(
@@ -149,7 +151,7 @@ def settle(
     state, started_under = row
     try:
         check_settlement(
-            TurnState(state),
+            _state(state),
             settlement.state,
             started_under=started_under,
             fencing_token=fencing_token,
@@ -183,6 +185,10 @@ def _json(value: BaseModel | None) -> str | None:
     return None if value is None else value.model_dump_json()
 
 
+def _state(text: str) -> TurnState:
+    return decode_member(TurnState, text, kind="turn's state")
+
+
 def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
     (
         generation,
@@ -207,13 +213,13 @@ def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
         generation=generation,
         turn_id=turn_id,
         seq=seq,
-        state=TurnState(state),
+        state=_state(state),
         content_hash=content_hash,
         turn_index=turn_index,
         base_revision=base_revision,
         options=decode(StoredTurnOptions, options, kind="turn's options"),
         required_wiring=decode(RequiredWiring, wiring, kind="turn's wiring"),
-        members=tuple(json.loads(members)),
+        members=decode_as(_MEMBERS, members, kind="turn's members"),
         input=None if given is None else decode(TurnInput, given, kind="turn's input"),
         fencing_token=fencing_token,
         accepted_at_ms=accepted_at_ms,

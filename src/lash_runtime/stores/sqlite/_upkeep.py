@@ -47,11 +47,29 @@ REMOVE_ENDED: Final = """
 FIND_SETTLED: Final = "SELECT rowid FROM turns WHERE settled_at_ms <= :until_ms"
 REMOVE_SETTLED: Final = "DELETE FROM turns WHERE rowid = :row AND settled_at_ms <= :until_ms"
 
-FIND_STAMPED: Final = "SELECT rowid FROM turn_stamps WHERE committed_at_ms <= :until_ms"
-REMOVE_STAMPED: Final = """
+# A stamp that outlived its row would refuse the commit of a new turn that was given the same id,
+# so it goes with the row, and by its own age only where there is no row.
+REMOVE_STAMP_OF_SETTLED: Final = """
     DELETE FROM turn_stamps
-     WHERE rowid = :row AND committed_at_ms <= :until_ms
+     WHERE (session_id, turn_id) IN (SELECT session_id, turn_id
+                                       FROM turns
+                                      WHERE rowid = :row AND settled_at_ms <= :until_ms)
 """
+WITHOUT_A_ROW: Final = """
+       NOT EXISTS (SELECT 1
+                     FROM turns
+                    WHERE turns.session_id = turn_stamps.session_id
+                      AND turns.turn_id = turn_stamps.turn_id)
+"""
+FIND_LONE_STAMPS: Final = f"""
+    SELECT rowid
+      FROM turn_stamps
+     WHERE committed_at_ms <= :until_ms AND {WITHOUT_A_ROW}
+"""  # noqa: S608 - made of constants
+REMOVE_LONE_STAMPS: Final = f"""
+    DELETE FROM turn_stamps
+     WHERE rowid = :row AND committed_at_ms <= :until_ms AND {WITHOUT_A_ROW}
+"""  # noqa: S608 - made of constants
 SESSIONS_WITH_BLOBS: Final = "SELECT DISTINCT session_id FROM blobs"
 
 _ENDED: Final = {
@@ -87,21 +105,21 @@ async def tombstone(desk: Desk, session_id: str, node_ids: Sequence[str]) -> Non
 
 async def vacuum(desk: Desk, session_id: str | None = None) -> VacuumReport:
     """Remove tombstoned nodes, and inputs that were cancelled or completed."""
-    return VacuumReport(
-        removed_node_count=await _remove(desk, FIND_TOMBSTONED, REMOVE_TOMBSTONED, session_id, {}),
-        removed_pending_turn_input_tombstone_count=await _remove(
-            desk, FIND_ENDED, REMOVE_ENDED, session_id, _ENDED
-        ),
-    )
+    (nodes,) = await _remove(desk, FIND_TOMBSTONED, [REMOVE_TOMBSTONED], session_id, {})
+    (inputs,) = await _remove(desk, FIND_ENDED, [REMOVE_ENDED], session_id, _ENDED)
+    return VacuumReport(removed_node_count=nodes, removed_pending_turn_input_tombstone_count=inputs)
 
 
 async def prune_turns(desk: Desk, until_ms: int, session_id: str | None = None) -> PruneReport:
-    """Remove the rows of turns that were settled by then, and the stamps of their commits."""
+    """Remove the rows of turns that were settled by then, each with the stamp of its commit.
+
+    Stamps that are as old and have no row go as well.
+    """
     until = {"until_ms": until_ms}
-    return PruneReport(
-        removed_turn_count=await _remove(desk, FIND_SETTLED, REMOVE_SETTLED, session_id, until),
-        removed_stamp_count=await _remove(desk, FIND_STAMPED, REMOVE_STAMPED, session_id, until),
-    )
+    removes = [REMOVE_STAMP_OF_SETTLED, REMOVE_SETTLED]
+    stamps, turns = await _remove(desk, FIND_SETTLED, removes, session_id, until)
+    (lone,) = await _remove(desk, FIND_LONE_STAMPS, [REMOVE_LONE_STAMPS], session_id, until)
+    return PruneReport(removed_turn_count=turns, removed_stamp_count=stamps + lone)
 
 
 async def gc(desk: Desk, session_id: str | None = None) -> GcReport:
@@ -147,10 +165,11 @@ def _sweep(db: sqlite3.Connection, session_id: str) -> int:
 async def _remove(
     desk: Desk,
     find: str,
-    remove: str,
+    removes: Sequence[str],
     session_id: str | None,
     values: dict[str, Any],
-) -> int:
+) -> list[int]:
+    """How many rows each of `removes` took. A slice makes all of them, in their order."""
     query, bound = find, values
     if session_id is not None:
         query, bound = find + OF_ONE_SESSION, {**values, "session_id": session_id}
@@ -158,15 +177,18 @@ async def _remove(
     def found(db: sqlite3.Connection, _: threading.Event) -> list[int]:
         return [row for (row,) in db.execute(query, bound)]
 
-    removed = 0
+    removed = [0] * len(removes)
     for rows in _slices(await desk.aside(found)):
         marks = [{**values, "row": row} for row in rows]
-        removed += await desk.write(partial(_execute_many, remove, marks), alone=True)
+        counts = await desk.write(partial(_execute_many, removes, marks), alone=True)
+        removed = [before + count for before, count in zip(removed, counts, strict=True)]
     return removed
 
 
-def _execute_many(statement: str, values: list[Any], db: sqlite3.Connection) -> int:
-    return db.executemany(statement, values).rowcount
+def _execute_many(
+    statements: Sequence[str], values: list[Any], db: sqlite3.Connection
+) -> list[int]:
+    return [db.executemany(statement, values).rowcount for statement in statements]
 
 
 def _slices(rows: Sequence[T]) -> list[Sequence[T]]:
