@@ -27,6 +27,7 @@ from .ports.replay import LiveReplayStore
 from .ports.storage import SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
 from .protocols.standard import StandardProtocol
+from .providers.handle import ProviderHandle
 from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
 from .replay.memory import InMemoryLiveReplayStore
 from .runtime.environment import RuntimeEnvironment
@@ -46,7 +47,7 @@ class CoreParts:
 
     protocol: StandardProtocol | None = None
     provider: ResolvedProvider | None = None
-    own_provider: ResolvedProvider | None = None
+    own_provider: ProviderHandle | None = None
     spec: SessionSpec = SessionSpec()
     prompt: PromptLayer = PromptLayer.defaults()
     tools: tuple[ToolProvider, ...] = ()
@@ -82,16 +83,22 @@ class CoreParts:
         if not model.id.strip():
             raise InvalidConfiguration("the model has no name: give .model('name', ...)")
         stores, attachments, effect_host = self._facets()
-        clock = self.clock or SystemClock()
+        clock, ids = self.clock or SystemClock(), self.ids or SystemIds()
+        provider: ResolvedProvider | None = self.provider
+        own_provider = self.own_provider
+        if own_provider is not None:
+            # A handle that the host made keeps the time that the host gave it.
+            own_provider = own_provider.with_time(clock, ids)
+            provider = own_provider
         provider_id = "" if self.provider is None else self.provider.kind
         replay, own_replay = self.replay, None
         if replay is None:
-            replay = own_replay = InMemoryLiveReplayStore(clock=clock)
+            replay = own_replay = InMemoryLiveReplayStore(clock=clock, ids=ids)
         return CoreWiring(
             protocol=self.protocol,
             policy=self.spec.resolve_against(SessionPolicy(provider_id=provider_id)),
-            resolver=resolver_over(self.provider),
-            own_provider=self.own_provider,
+            resolver=resolver_over(provider),
+            own_provider=own_provider,
             core_prompt=self.prompt,
             catalog=self._catalog(),
             storage=self.storage,
@@ -104,7 +111,7 @@ class CoreParts:
             own_replay=own_replay,
             lease_timings=self.lease_timings,
             clock=clock,
-            ids=self.ids or SystemIds(),
+            ids=ids,
         )
 
     def _facets(self) -> tuple[SessionStoreFactory | None, AttachmentStore, EffectHost]:

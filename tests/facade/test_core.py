@@ -43,8 +43,10 @@ from lash_runtime import (
     tool,
 )
 from lash_runtime.effects.inline import InlineEffectHost
+from lash_runtime.model.llm import ProviderFailureKind
 from lash_runtime.ports.clock import Clock
 from lash_runtime.ports.durability import DurabilityTier
+from lash_runtime.ports.provider import ProviderFailure
 from lash_runtime.protocols.standard import StandardProtocol
 from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.stores.sqlite import SqliteStorage
@@ -603,6 +605,29 @@ async def test_clock_and_ids_make_a_run_repeatable(place: Place) -> None:
         return dumped, [activity.id for activity in output.activities] + [output.turn_id]
 
     assert await run(RecordingClock()) == await run(RecordingClock())
+
+
+async def test_the_clock_and_the_ids_of_a_core_reach_its_provider_and_its_live_log() -> None:
+    """A retry waits by the core's clock, and a cursor repeats as everything else does."""
+
+    async def run() -> tuple[list[float], str]:
+        clock = RecordingClock()
+        unavailable = ProviderFailure(
+            "busy", kind=ProviderFailureKind.HTTP, status=503, retryable=True
+        )
+        provider = ScriptedProvider([Call(result=unavailable), Call.text("yes")])
+        builder = Place("nothing", Path()).builder(provider)
+        async with running(builder.clock(clock).ids(FixedIdSource(7)).build()) as core:
+            async with core.session("s") as session:
+                output = await session.turn("x").run()
+                cursor = str(session.observe().current_observation().cursor)
+        assert output.assistant_message == "yes"
+        assert provider.closed
+        return clock.sleeps, cursor
+
+    waited, cursor = await run()
+    assert len(waited) == 1
+    assert (waited, cursor) == await run()
 
 
 # --- errors -------------------------------------------------------------------------------------
