@@ -49,9 +49,9 @@ from ...ports.turn_ledger import (
     TurnRefused,
     TurnSettlement,
 )
+from ..lane import Lane
 from ._checkpoints import Checkpoints, manifest_of
 from ._inputs import PendingInputs
-from ._lane import Lane
 from ._manifest import Manifest
 from ._nodes import NewNodes, Nodes
 from ._turns import TurnRows

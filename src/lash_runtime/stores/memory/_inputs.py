@@ -50,8 +50,8 @@ from ...ports.turn_inputs import (
     TurnInputClaimMode,
     TurnInputState,
 )
+from ..lane import Lane
 from ._claims import ClaimableRow, ClaimableRows, ClaimMark
-from ._lane import Lane
 
 InputRow = ClaimableRow[PendingTurnInput]
 

@@ -16,8 +16,8 @@ from ...ports.queued_work import (
     QueuedWorkClaimBoundary,
 )
 from ...ports.store_errors import QueuedWorkClaimExpired, StoreBackendError
+from ..lane import Lane
 from ._claims import ClaimableRow, ClaimableRows, ClaimMark
-from ._lane import Lane
 
 WorkRow = ClaimableRow[QueuedWorkBatch]
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from ...model.records import dataclass
 from ...ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
-from ._leases import Lane
+from ._leases import StoredLane
 
 NOBODY: Final = 0
 """Stands for the live lease of an open lane: no fencing token is 0."""
@@ -53,7 +53,7 @@ class Claimant:
 
         Raises `SessionExecutionLeaseExpired`.
         """
-        lease = Lane(db, session_id).require(fence, now_ms)
+        lease = StoredLane(db, session_id).require(fence, now_ms)
         return cls(
             owner=lease.owner if owner is None else owner,
             generation=lease.fencing_token,
@@ -75,4 +75,4 @@ class Claimant:
 
 def live_generation(db: sqlite3.Connection, session_id: str, now_ms: int) -> int:
     """The fencing token of the lane's live lease, or `NOBODY`."""
-    return Lane(db, session_id).live_generation(now_ms) or NOBODY
+    return StoredLane(db, session_id).live_generation(now_ms) or NOBODY

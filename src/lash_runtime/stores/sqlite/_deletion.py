@@ -17,7 +17,7 @@ from ...ports.clock import Clock
 from ...ports.session_catalogue import SessionDeleteReport
 from . import _sessions
 from ._database import Database
-from ._leases import Lane
+from ._leases import StoredLane
 
 SLICE_ROWS: Final = 1_000
 SLICE_BYTES: Final = 8 * 1024 * 1024
@@ -108,7 +108,7 @@ async def delete(database: Database, clock: Clock, session_id: str) -> SessionDe
     """End the session and remove it, with what earlier deletions have left of others."""
 
     def bury(db: sqlite3.Connection) -> bool:
-        Lane(db, session_id).clear()
+        StoredLane(db, session_id).clear()
         return _sessions.bury(db, session_id, clock.timestamp_ms())
 
     existed = await database.write(bury)

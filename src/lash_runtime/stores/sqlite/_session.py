@@ -57,7 +57,7 @@ from . import (
     _usage,
 )
 from ._heads import HeadRow
-from ._leases import Lane
+from ._leases import StoredLane
 
 
 def read(
@@ -98,7 +98,7 @@ def commit(
         raise SessionBindingMismatch(
             bound_session_id=session_id, attempted_session_id=commit.session_id
         )
-    lane = Lane(db, session_id)
+    lane = StoredLane(db, session_id)
     if commit.turn_commit is not None:
         earlier = _stamps.earlier_result(db, session_id, commit.turn_commit)
         if earlier is not None:
@@ -160,7 +160,7 @@ def accept(
     known = _turns.known(db, acceptance)
     if known is not None:
         return TurnKnown(known)
-    lane = Lane(db, session_id)
+    lane = StoredLane(db, session_id)
     owner, ttl_ms, observed = (
         acceptance.owner,
         acceptance.lease_ttl_ms,
@@ -198,7 +198,7 @@ def settle(
     now_ms: int,
     release: bool,
 ) -> None:
-    lane = Lane(db, fence.session_id)
+    lane = StoredLane(db, fence.session_id)
     lease = lane.require(fence, now_ms)
     if not _turns.is_settled(db, fence.session_id, settlement.turn_id):
         _turns.settle(
@@ -271,6 +271,6 @@ def _head_meta(commit: RuntimeCommit) -> SessionHeadMeta:
     )
 
 
-def _release(lane: Lane, commit: RuntimeCommit) -> None:
+def _release(lane: StoredLane, commit: RuntimeCommit) -> None:
     if commit.release_session_execution_lease is not None:
         lane.release(commit.release_session_execution_lease)

@@ -24,7 +24,7 @@ from ...ports.turn_ledger import (
     TurnSettlement,
 )
 from . import _heads, _manifest, _meta, _nodes, _session, _turns
-from ._leases import Lane
+from ._leases import StoredLane
 from ._scope import StorageScope
 from ._session_database import SessionDatabase
 from ._store_maintenance import SqliteStoreMaintenance
@@ -89,7 +89,7 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
         token = self._scope.ids.hex()
 
         def body(db: sqlite3.Connection) -> SessionExecutionLeaseClaimOutcome:
-            return Lane(db, session_id).claim(
+            return StoredLane(db, session_id).claim(
                 owner, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms, token=token
             )
 
@@ -105,7 +105,7 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
         token = self._scope.ids.hex()
 
         def body(db: sqlite3.Connection) -> SessionExecutionLeaseClaimOutcome:
-            return Lane(db, session_id).reclaim(
+            return StoredLane(db, session_id).reclaim(
                 owner, observed_holder, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms, token=token
             )
 
@@ -115,7 +115,7 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
         self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
     ) -> SessionExecutionLease:
         def body(db: sqlite3.Connection) -> SessionExecutionLease:
-            return Lane(db, fence.session_id).renew(
+            return StoredLane(db, fence.session_id).renew(
                 fence, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms
             )
 
@@ -125,7 +125,7 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
         self, completion: SessionExecutionLeaseCompletion
     ) -> None:
         def body(db: sqlite3.Connection) -> None:
-            Lane(db, completion.session_id).release(completion)
+            StoredLane(db, completion.session_id).release(completion)
 
         await self._database.write(body)
 

@@ -1,9 +1,9 @@
 """The lane of one session: its lease, and the counter that outlives every lease.
 
-Every decision is made by the lease rules; this file only keeps the row that they judge.
+Every decision is made by the lease rules; this file keeps the lease that they judge.
 """
 
-from ...kernel.lease_rules import (
+from ..kernel.lease_rules import (
     ClaimVerdict,
     LaneHolder,
     LaneProof,
@@ -13,7 +13,7 @@ from ...kernel.lease_rules import (
     may_release,
     reclaim_verdict,
 )
-from ...ports.leases import (
+from ..ports.leases import (
     LeaseAcquired,
     LeaseBusy,
     LeaseOwnerIdentity,
@@ -21,13 +21,16 @@ from ...ports.leases import (
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseFence,
 )
-from ...ports.store_errors import SessionExecutionLeaseExpired
-from ..local_process import proven_dead
+from ..ports.store_errors import SessionExecutionLeaseExpired
+from .local_process import proven_dead
 
 
 class Lane:
     """One session's lane. `counter` never falls: not when the session is emptied, and not when
-    it is deleted, for the lane of whatever comes after goes on from it."""
+    it is deleted, for the lane of whatever comes after goes on from it.
+
+    A store that keeps its lanes elsewhere too overrides `_acquired`, `_extended` and `_freed`.
+    """
 
     __slots__ = ("_counter", "_lease", "_session_id")
 
@@ -61,14 +64,16 @@ class Lane:
         ttl_ms: int,
         token: str,
     ) -> SessionExecutionLeaseClaimOutcome:
+        held = self._lease
         verdict = reclaim_verdict(
             self._holder(),
             _proof(observed),
             now_ms=now_ms,
+            # The holder's own facts decide, not what the caller says it observed.
             is_dead=lambda: (
-                self._lease is not None
+                held is not None
                 and observed.session_id == self._session_id
-                and proven_dead(self._lease.owner, owner)
+                and proven_dead(held.owner, owner)
             ),
         )
         return self._apply(verdict, owner, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
@@ -76,14 +81,18 @@ class Lane:
     def renew(
         self, fence: SessionExecutionLeaseFence, *, now_ms: int, ttl_ms: int
     ) -> SessionExecutionLease:
-        held = self.require(fence, now_ms)
-        return self._hold(held.owner, held.claimed_at_epoch_ms, now_ms + ttl_ms, held.lease_token)
+        return self._extend(self.require(fence, now_ms), now_ms + ttl_ms)
 
     def release(self, completion: SessionExecutionLeaseFence) -> None:
         if completion.session_id == self._session_id and may_release(
             self._holder(), _proof(completion)
         ):
-            self._lease = None
+            self.clear()
+
+    def clear(self) -> None:
+        """Free the lane, whoever holds it. The counter stays, so its lease is worth nothing."""
+        self._lease = None
+        self._freed()
 
     def require(
         self, fence: SessionExecutionLeaseFence | None, now_ms: int
@@ -115,27 +124,49 @@ class Lane:
     ) -> SessionExecutionLeaseClaimOutcome:
         held = self._lease
         if held is None or verdict is ClaimVerdict.ACQUIRE:
-            self._counter += 1
-            return LeaseAcquired(self._hold(owner, now_ms, now_ms + ttl_ms, token))
+            return LeaseAcquired(self._acquire(owner, now_ms, now_ms + ttl_ms, token))
         if verdict is ClaimVerdict.BUSY:
             return LeaseBusy(held)
         expiry = expiry_on_reentry(held.expires_at_epoch_ms, now_ms, ttl_ms)
-        return LeaseAcquired(
-            self._hold(held.owner, held.claimed_at_epoch_ms, expiry, held.lease_token)
-        )
+        return LeaseAcquired(self._extend(held, expiry))
 
-    def _hold(
-        self, owner: LeaseOwnerIdentity, claimed_at_ms: int, expires_at_ms: int, token: str
+    def _acquire(
+        self, owner: LeaseOwnerIdentity, now_ms: int, expires_at_ms: int, token: str
     ) -> SessionExecutionLease:
-        self._lease = SessionExecutionLease(
+        self._counter += 1
+        lease = SessionExecutionLease(
             session_id=self._session_id,
             owner=owner,
             lease_token=token,
             fencing_token=self._counter,
-            claimed_at_epoch_ms=claimed_at_ms,
+            claimed_at_epoch_ms=now_ms,
             expires_at_epoch_ms=expires_at_ms,
         )
-        return self._lease
+        self._acquired(lease)
+        self._lease = lease
+        return lease
+
+    def _extend(self, held: SessionExecutionLease, expires_at_ms: int) -> SessionExecutionLease:
+        lease = SessionExecutionLease(
+            session_id=held.session_id,
+            owner=held.owner,
+            lease_token=held.lease_token,
+            fencing_token=held.fencing_token,
+            claimed_at_epoch_ms=held.claimed_at_epoch_ms,
+            expires_at_epoch_ms=expires_at_ms,
+        )
+        self._extended(lease)
+        self._lease = lease
+        return lease
+
+    def _acquired(self, lease: SessionExecutionLease) -> None:
+        """Called before `lease` takes the lane."""
+
+    def _extended(self, lease: SessionExecutionLease) -> None:
+        """Called before `lease` replaces the same one with an earlier end."""
+
+    def _freed(self) -> None:
+        """Called when the lane has no lease any more."""
 
     def _holder(self) -> LaneHolder | None:
         held = self._lease
