@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from lash_runtime.model.messages import MessageRole, text_message
-from lash_runtime.model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
 from lash_runtime.model.session_meta import PersistedSessionConfig
 from lash_runtime.ports.commit import GraphAppend, RuntimeCommit
 from lash_runtime.ports.leases import (
@@ -156,5 +156,5 @@ def _node(node_id: str, under: str | None, role: MessageRole) -> SessionNodeReco
         node_id=node_id,
         parent_node_id=under,
         timestamp="2025-06-15T15:06:40.000Z",
-        payload=EventPayload(event=ConversationRecord.of(text_message(node_id, role, "words"))),
+        payload=ConversationRecord.of(text_message(node_id, role, "words")),
     )

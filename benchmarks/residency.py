@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lash_runtime import LashCore, Residency
 from lash_runtime.model.messages import MessageRole, text_message
-from lash_runtime.model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
 from lash_runtime.model.session_meta import PersistedSessionConfig
 from lash_runtime.ports.commit import GraphReplaceFull, RuntimeCommit
 from lash_runtime.ports.leases import LeaseAcquired, LeaseOwnerIdentity
@@ -68,7 +68,7 @@ def _chain(name: str, count: int, *, under: str | None) -> Iterator[SessionNodeR
             node_id=message.id,
             parent_node_id=under,
             timestamp="2026-01-01T00:00:00Z",
-            payload=EventPayload(event=ConversationRecord.of(message)),
+            payload=ConversationRecord.of(message),
         )
         under = message.id
 

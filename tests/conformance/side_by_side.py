@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lash_runtime.model.messages import MessageRole, text_message
-from lash_runtime.model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
 from lash_runtime.model.usage import TokenLedgerEntry, TokenUsage
 from lash_runtime.ports.attachments import AttachmentStoreError
 from lash_runtime.ports.commit import (
@@ -66,7 +66,7 @@ def a_node(node_id: str, parent: str | None, text: str) -> SessionNodeRecord:
         node_id=node_id,
         parent_node_id=parent,
         timestamp=TIMESTAMP,
-        payload=EventPayload(event=ConversationRecord.of(message)),
+        payload=ConversationRecord.of(message),
     )
 
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from crash.calls import CHORES, SESSION, TTL_MS, VICTIM, take_the_lane
-from lash_runtime.model.nodes import EventPayload, SessionNodeRecord
+from lash_runtime.model.nodes import SessionNodeRecord
 from lash_runtime.ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from lash_runtime.ports.session_state import FullGraph
 from lash_runtime.ports.storage import SessionStoreCreateRequest
@@ -208,7 +208,7 @@ def _has_moved(path: Path) -> bool:
 
 
 def words_of(node: SessionNodeRecord) -> list[str]:
-    return node.payload.event.message.text.split() if isinstance(node.payload, EventPayload) else []
+    return node.conversation.message.text.split() if node.conversation is not None else []
 
 
 def _state(state: bytes | None) -> str | None:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lash_runtime.model.messages import MessageRole, text_message
-from lash_runtime.model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
 from lash_runtime.model.session_meta import PersistedSessionConfig
 from lash_runtime.model.turn_input import TurnInput
 from lash_runtime.ports.commit import GraphAppend, RuntimeCommit
@@ -174,8 +174,8 @@ async def _done(store: SqliteSessionStore) -> dict[str, int]:
         Counter(
             key
             for node in nodes
-            if isinstance(node.payload, EventPayload)
-            for key in node.payload.event.message.text.split()
+            if node.conversation is not None
+            for key in node.conversation.message.text.split()
         )
     )
 
@@ -193,7 +193,7 @@ def _a_message(node_id: str, under: str | None, text: str) -> GraphAppend:
         node_id=node_id,
         parent_node_id=under,
         timestamp="2025-06-15T15:06:40.000Z",
-        payload=EventPayload(event=ConversationRecord.of(message)),
+        payload=ConversationRecord.of(message),
     )
     return GraphAppend(nodes=(node,), leaf_node_id=node_id)
 

@@ -14,7 +14,6 @@ from lash_runtime.kernel.session_digest import (
 from lash_runtime.model.messages import Message, MessageRole, Part, PartKind
 from lash_runtime.model.nodes import (
     ConversationRecord,
-    EventPayload,
     PluginPayload,
     SessionNodeRecord,
 )
@@ -31,7 +30,7 @@ messages = st.builds(
 )
 payloads = st.one_of(
     st.just(PluginPayload(plugin_type="p", body={})),
-    messages.map(lambda message: EventPayload(event=ConversationRecord.of(message))),
+    messages.map(ConversationRecord.of),
 )
 nodes = st.lists(
     payloads.map(lambda payload: SessionNodeRecord(node_id="n", timestamp="", payload=payload)),

@@ -18,7 +18,6 @@ from lash_runtime.model.causes import PluginOrigin, ProcessEventRef, ProcessOrig
 from lash_runtime.model.messages import Message, MessageRole, text_message
 from lash_runtime.model.nodes import (
     ConversationRecord,
-    EventPayload,
     ProtocolEvent,
     SessionNodeRecord,
 )
@@ -38,7 +37,7 @@ def node(name: str, parent: str | None, **fields: object) -> SessionNodeRecord:
         node_id=name,
         parent_node_id=parent,
         timestamp=NOW,
-        payload=EventPayload(event=event),
+        payload=event,
         **fields,
     )
 
@@ -306,7 +305,7 @@ def test_the_message_tree_shows_every_branch() -> None:
 
 def test_the_message_tree_looks_through_what_is_no_message() -> None:
     """A protocol's fact between two messages parts nobody; a missing parent makes a root."""
-    fact = EventPayload(event=ProtocolEvent(plugin_id="p", payload=1))
+    fact = ProtocolEvent(plugin_id="p", payload=1)
     between = SessionNodeRecord(node_id="p", parent_node_id="a", timestamp=NOW, payload=fact)
     graph = SessionGraph([node("a", None), between, node("b", "p"), node("c", "gone")], "b")
     first, orphan = message_tree(graph)

@@ -6,7 +6,7 @@ from lash_runtime.kernel.graph import SessionGraph
 from lash_runtime.kernel.read_view import SessionReadView
 from lash_runtime.model.activity import AssistantProseDelta, TurnActivity
 from lash_runtime.model.messages import MessageRole, text_message
-from lash_runtime.model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
 from lash_runtime.model.policy import ModelSpec, SessionPolicy
 from lash_runtime.model.usage import SessionUsageReport
 from lash_runtime.observe import (
@@ -36,9 +36,7 @@ def a_graph(*texts: str) -> SessionGraph:
             node_id=f"n{at}",
             parent_node_id=f"n{at - 1}" if at else None,
             timestamp=TIMESTAMP,
-            payload=EventPayload(
-                event=ConversationRecord.of(text_message(f"m{at}", MessageRole.ASSISTANT, text))
-            ),
+            payload=ConversationRecord.of(text_message(f"m{at}", MessageRole.ASSISTANT, text)),
         )
         for at, text in enumerate(texts)
     ]

@@ -12,7 +12,7 @@ from lash_runtime import LashCore, LashCoreBuilder, Residency, RuntimeFailure
 from lash_runtime.kernel.graph import SessionGraph
 from lash_runtime.model.frames import initial_frame_id
 from lash_runtime.model.messages import MessageRole, text_message
-from lash_runtime.model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
 from lash_runtime.model.session_meta import PersistedSessionConfig
 from lash_runtime.ports.commit import GraphReplaceFull, RuntimeCommit
 from lash_runtime.ports.leases import LeaseAcquired, LeaseOwnerIdentity
@@ -44,7 +44,7 @@ def node(name: str, parent: str | None = None) -> SessionNodeRecord:
         node_id=name,
         parent_node_id=parent,
         timestamp="2026-01-01T00:00:00Z",
-        payload=EventPayload(event=ConversationRecord.of(message)),
+        payload=ConversationRecord.of(message),
     )
 
 

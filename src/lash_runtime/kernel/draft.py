@@ -9,7 +9,7 @@ from typing import assert_never
 
 from ..model.causes import CausalRef, ProcessEventRef, ProcessOrigin
 from ..model.messages import Message
-from ..model.nodes import ConversationRecord, EventPayload, ProtocolEvent, SessionNodeRecord
+from ..model.nodes import ConversationRecord, ProtocolEvent, SessionNodeRecord
 from .graph import SessionGraph
 from .read_model import EventRecord, FrameFilter
 from .shared_sequence import SharedSequence
@@ -100,7 +100,7 @@ class TurnDraft:
                 caused_by=caused_by,
                 agent_frame_id=self._frame_id or None,
                 timestamp=timestamp,
-                payload=EventPayload(event=event),
+                payload=event,
             )
             nodes.append(node)
             parent = node_id

@@ -32,21 +32,18 @@ class ProtocolEvent(Value):
     payload: Any
 
 
-SessionEventRecord = Annotated[ConversationRecord | ProtocolEvent, Field(discriminator="type")]
-
-
-class EventPayload(Value):
-    kind: Literal["event"] = "event"
-    event: SessionEventRecord
-
-
 class PluginPayload(Value):
-    kind: Literal["plugin"] = "plugin"
+    """What a plugin keeps beside the history: a node that is no event of it."""
+
+    type: Literal["plugin"] = "plugin"
     plugin_type: str
     body: Any
 
 
-NodePayload = Annotated[EventPayload | PluginPayload, Field(discriminator="kind")]
+# One level, under one tag: each level more costs every node of every session that is opened.
+NodePayload = Annotated[
+    ConversationRecord | ProtocolEvent | PluginPayload, Field(discriminator="type")
+]
 
 
 class SessionNodeRecord(Value):
@@ -61,12 +58,14 @@ class SessionNodeRecord(Value):
 
     @property
     def event(self) -> ConversationRecord | ProtocolEvent | None:
-        return self.payload.event if isinstance(self.payload, EventPayload) else None
+        """The event of the history that this node is; `None` for what a plugin keeps beside it."""
+        payload = self.payload
+        return None if isinstance(payload, PluginPayload) else payload
 
     @property
     def conversation(self) -> ConversationRecord | None:
-        event = self.event
-        return event if isinstance(event, ConversationRecord) else None
+        payload = self.payload
+        return payload if isinstance(payload, ConversationRecord) else None
 
 
 NODE_LIST: TypeAdapter[tuple[SessionNodeRecord, ...]] = TypeAdapter(

@@ -11,7 +11,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from lash_runtime.model.nodes import EventPayload
 from lash_runtime.ports.claims import QueuedWorkCompletion
 from lash_runtime.ports.leases import LeaseAcquired, LeaseBusy, LeaseOwnerIdentity
 from lash_runtime.ports.queued_work import QueuedWorkClaim, QueuedWorkClaimBoundary
@@ -160,7 +159,7 @@ async def test_processes_that_drain_one_queue_do_each_batch_once(tmp_path: Path)
     done = Counter(
         name
         for node in read.nodes
-        if isinstance(node.payload, EventPayload)
-        for name in node.payload.event.message.text.split()
+        if node.conversation is not None
+        for name in node.conversation.message.text.split()
     )
     assert done == Counter(names)

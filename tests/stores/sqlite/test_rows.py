@@ -2,6 +2,7 @@
 
 import resource
 import sqlite3
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -164,6 +165,21 @@ async def test_a_row_that_cannot_be_read_is_an_error(
     sql(damage)
     with pytest.raises((StoreBackendError, RecordSchemaVersionError), match=what):
         await store.load_session(FullGraph())
+
+
+async def test_the_error_for_an_unreadable_row_quotes_nothing_of_it(
+    storage: SqliteStorage, sql: Statement
+) -> None:
+    """Tracebacks end up in logs, where a transcript has no business."""
+    store = await a_store(storage)
+    fence = (await hold(store)).fence()
+    await store.commit_runtime_state(a_commit(fence, graph=first(*a_chain("a", "b"))))
+    sql("UPDATE graph_nodes SET node_json = json_set(node_json, '$.payload.odd', 'a secret')")
+    with pytest.raises(StoreBackendError) as refusal:
+        await store.load_session(FullGraph())
+    shown = "".join(traceback.format_exception(refusal.value))
+    assert "odd" in shown
+    assert "a secret" not in shown
 
 
 @pytest.mark.parametrize("table", ["session_heads", "checkpoints"])

@@ -180,5 +180,5 @@ def _decoded(rows: Sequence[tuple[str]]) -> tuple[SessionNodeRecord, ...]:
         try:
             nodes.extend(NODE_LIST.validate_json(f"[{','.join(row[0] for row in batch)}]"))
         except ValidationError as error:
-            raise undecodable("node", error) from error
+            raise undecodable("node", error) from None
     return tuple(nodes)

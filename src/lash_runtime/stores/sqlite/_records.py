@@ -18,7 +18,7 @@ def decode(record: type[M], text: str | bytes, *, kind: str) -> M:
     try:
         return record.model_validate_json(text)
     except ValidationError as error:
-        raise undecodable(kind, error) from error
+        raise undecodable(kind, error) from None
 
 
 def decode_as(adapter: TypeAdapter[T], text: str | bytes, *, kind: str) -> T:
@@ -26,7 +26,7 @@ def decode_as(adapter: TypeAdapter[T], text: str | bytes, *, kind: str) -> T:
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        raise undecodable(kind, error) from error
+        raise undecodable(kind, error) from None
 
 
 def decode_member(members: type[E], text: str, *, kind: str) -> E:
@@ -50,6 +50,8 @@ def decode_versioned(record: type[M], text: str, *, kind: str, version: int) -> 
 
 
 def undecodable(kind: str, error: ValidationError) -> StoreBackendError:
+    """What is wrong, and where. Raise it `from None`: the text of `error` quotes what is stored,
+    which may be a secret, and a log would keep it."""
     first = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(step) for step in first["loc"]) or "its whole"
     return StoreBackendError(f"a stored {kind} cannot be read: {place}: {first['msg']}")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from ...model.canonical import canonical_hash
 from ...model.messages import MessageRole, text_message
-from ...model.nodes import ConversationRecord, EventPayload, SessionNodeRecord
+from ...model.nodes import ConversationRecord, SessionNodeRecord
 from ...model.outcome import StopReason, answered, stopped
 from ...model.session_meta import PersistedSessionConfig
 from ...model.turn_input import TurnInput
@@ -92,7 +92,7 @@ def a_node(
         node_id=node_id,
         parent_node_id=parent,
         timestamp=TIMESTAMP,
-        payload=EventPayload(event=ConversationRecord.of(message)),
+        payload=ConversationRecord.of(message),
     )
 
 

@@ -3,7 +3,7 @@
 import base64
 
 from ...model.messages import Message, MessageRole, Part, PartKind
-from ...model.nodes import ConversationRecord, EventPayload, ProtocolEvent, SessionNodeRecord
+from ...model.nodes import ConversationRecord, ProtocolEvent, SessionNodeRecord
 from ...model.policy import ModelSpec, SessionPolicy
 from ...model.session_meta import ChildRelation
 from ...ports.commit import GraphCommitDelta, GraphUnchanged
@@ -78,7 +78,7 @@ def said(
         node_id=node_id,
         parent_node_id=parent,
         timestamp=TIMESTAMP,
-        payload=EventPayload(event=ConversationRecord.of(message)),
+        payload=ConversationRecord.of(message),
     )
 
 
@@ -162,7 +162,7 @@ class ListingConformance(StorageCase):
                     node_id="h",
                     parent_node_id="g",
                     timestamp=TIMESTAMP,
-                    payload=EventPayload(event=event),
+                    payload=event,
                 ),
             ),
         )
