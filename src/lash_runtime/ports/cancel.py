@@ -72,12 +72,8 @@ class CancelToken:
         """
         loop = future.get_loop()
 
-        def resolve() -> None:
-            if not future.done():
-                future.set_result(None)
-
         def wake() -> None:
-            loop.call_soon_threadsafe(resolve)
+            loop.call_soon_threadsafe(resolve, future)
 
         return self.on_cancel(wake)
 
@@ -91,6 +87,12 @@ class CancelToken:
     def _withdraw(self, key: object) -> None:
         with self._lock:
             self._callbacks.pop(key, None)
+
+
+def resolve(future: "asyncio.Future[None]") -> None:
+    """Give `future` its result, unless it is done. Call it on the future's own loop."""
+    if not future.done():
+        future.set_result(None)
 
 
 def _nothing() -> None:

@@ -36,8 +36,8 @@ class OwnedTask(Generic[T]):
 
     def __init__(self, work: Coroutine[Any, Any, T], *, name: str) -> None:
         self._scope = anyio.CancelScope()
-        # The one place that makes a free-standing task: its `TaskOwner` holds it until it is
-        # done, and waits for it before closing.
+        # The one place that makes a task for longer than a call: its `TaskOwner` holds it until it
+        # is done, and waits for it before closing.
         self.task: asyncio.Task[T] = asyncio.get_running_loop().create_task(
             self._run(work), name=name, context=contextvars.copy_context()
         )

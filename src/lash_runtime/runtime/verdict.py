@@ -1,6 +1,6 @@
 """A result or an error as a value, for work whose exceptions must not form a group."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Generic, TypeVar
 
 from ..model.records import dataclass
@@ -24,9 +24,9 @@ class Err:
         raise self.error
 
 
-async def capture(work: Callable[[], Awaitable[T]]) -> Ok[T] | Err:
+async def capture(work: Awaitable[T]) -> Ok[T] | Err:
     """Run `work`. Cancellation is not a verdict and passes through."""
     try:
-        return Ok(await work())
+        return Ok(await work)
     except Exception as error:
         return Err(error)

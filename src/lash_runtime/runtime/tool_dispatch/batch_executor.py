@@ -6,9 +6,6 @@ whose way to suspend a turn is not to be wrapped or held up.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-
-import anyio
 
 from ...model.tools import ToolScheduling
 from ...ports.effects import (
@@ -19,7 +16,7 @@ from ...ports.effects import (
     ToolBatchOutcome,
     ToolCallDone,
 )
-from ..verdict import Err, Ok, capture
+from ..children import Child, ended
 from .attempts import CallAttempts
 from .executors import mismatch
 from .preparation import ReadyCall
@@ -48,8 +45,7 @@ class ToolBatchExecutor:
             raise mismatch(envelope, "a batch of tools")
         together = [call for call in self._calls if self._is_parallel(call)]
         in_turn = [call for call in self._calls if not self._is_parallel(call)]
-        if together:
-            await self._run_together(together)
+        await self._run_together(together)
         for call in in_turn:
             await self._run(call)
         return ToolBatchOutcome(tuple(self._result(call) for call in self._calls))
@@ -58,16 +54,13 @@ class ToolBatchExecutor:
         return self._side_by_side and call.tool.manifest.scheduling is ToolScheduling.PARALLEL
 
     async def _run_together(self, calls: Sequence[ReadyCall]) -> None:
-        verdicts: list[Ok[None] | Err] = []
-
-        async def run_one(call: ReadyCall) -> None:
-            verdicts.append(await capture(partial(self._run, call)))
-
-        async with anyio.create_task_group() as group:
-            for call in calls:
-                group.start_soon(run_one, call)
-        for verdict in verdicts:
-            verdict.unwrap()
+        running = [
+            Child(self._run(call), name=f"lash-call-{call.pending.call_id}") for call in calls
+        ]
+        await ended(*running)
+        for child in running:
+            if child.verdict is not None:
+                child.verdict.unwrap()
 
     async def _run(self, call: ReadyCall) -> None:
         await self._shown.start(call.index, call.pending)

@@ -8,10 +8,8 @@ running.
 """
 
 import asyncio
-from functools import cache
-from typing import Final, assert_never
-
-import anyio
+from functools import cache, partial
+from typing import Any, Final, assert_never
 
 from ...model.tool_results import (
     RetrySafe,
@@ -22,7 +20,7 @@ from ...model.tool_results import (
 )
 from ...model.tool_values import ToolValueError, attachments_of
 from ...model.tools import ToolManifest
-from ...ports.cancel import CancelToken
+from ...ports.cancel import CancelToken, resolve
 from ...ports.clock import Clock
 from ...ports.effects import (
     EffectControllerError,
@@ -38,8 +36,9 @@ from ...ports.tools import PreparedToolCall, ToolContext
 from ...tools.catalog import CatalogTool
 from ...tools.results import adapt_result, failure_of_exception, unserialisable
 from ...tools.retry import is_repeatable
+from ..children import Child, stopped
 from ..session_attachments import SessionAttachments
-from ..verdict import Err, Ok, capture
+from ..verdict import Err, Ok
 from .nested import NestedToolCalls
 
 CANCEL_GRACE_S: Final = 0.05
@@ -103,33 +102,27 @@ class ToolAttemptExecutor:
                 assert_never(self._verdict)
 
     async def _attempt(self, call: PreparedToolCall) -> None:
+        token = self._context.cancellation_token
         timeout_ms = self._tool.manifest.timeout_ms
         # Resolved by the end of the tool or by the token, whichever comes first: a call that ends
         # by itself, as most do, has no second task that would have to be cancelled then.
         over = asyncio.get_running_loop().create_future()
-        withdraw = self._context.cancellation_token.resolve_on_cancel(over)
+        name = f"lash-tool-{call.tool_name}"
+        tool = Child(self._call(call), name=name, then=partial(resolve, over))
+        children: list[Child[Any]] = [tool]
+        withdraw = token.resolve_on_cancel(over)
         try:
-            async with anyio.create_task_group() as attempt:
-                attempt.start_soon(self._run, call, over, attempt.cancel_scope)
-                if timeout_ms is not None:
-                    attempt.start_soon(self._expire, timeout_ms)
-                await over
-                if self._verdict is None:
-                    await self._grace()
-                elif timeout_ms is None:
-                    return  # nothing is left to be stopped
-                attempt.cancel_scope.cancel()
+            if timeout_ms is not None:
+                children.append(Child(self._expire(timeout_ms), name=f"{name}-limit"))
+            await over
+            if not tool.is_over:
+                grace = Child(self._grace(), name=f"{name}-grace")
+                children.append(grace)
+                await asyncio.wait((tool.task, grace.task), return_when=asyncio.FIRST_COMPLETED)
         finally:
             withdraw()
-
-    async def _run(
-        self, call: PreparedToolCall, over: "asyncio.Future[None]", attempt: anyio.CancelScope
-    ) -> None:
-        self._verdict = await capture(lambda: self._call(call))
-        if over.done():
-            attempt.cancel()
-        else:
-            over.set_result(None)
+            await stopped(*children)
+            self._verdict = tool.verdict
 
     async def _call(self, call: PreparedToolCall) -> ToolCallOutput:
         value = await self._tool.provider.execute(call, self._context)
@@ -166,17 +159,23 @@ class SleepExecutor:
         command = envelope.command
         if not isinstance(command, SleepCommand):
             raise mismatch(envelope, "a sleep")
-        async with anyio.create_task_group() as sleep:
-            sleep.start_soon(self._wake, sleep.cancel_scope)
-            await self._clock.sleep(command.duration_ms / 1000)
-            sleep.cancel_scope.cancel()
+        over = asyncio.get_running_loop().create_future()
+        sleep = Child(
+            self._clock.sleep(command.duration_ms / 1000),
+            name="lash-tool-retry-wait",
+            then=partial(resolve, over),
+        )
+        withdraw = self._token.resolve_on_cancel(over)
+        try:
+            await over
+        finally:
+            withdraw()
+            await stopped(sleep)
+        if sleep.verdict is not None:
+            sleep.verdict.unwrap()
         if self._token.is_cancelled:
             raise EffectControllerError(SLEEP_CANCELLED, "the turn was cancelled meanwhile")
         return SleepOutcome()
-
-    async def _wake(self, sleep: anyio.CancelScope) -> None:
-        await self._token.wait()
-        sleep.cancel()
 
 
 def mismatch(envelope: RuntimeEffectEnvelope, what: str) -> EffectControllerError:

@@ -11,8 +11,6 @@ from collections import deque
 from dataclasses import replace
 from typing import assert_never
 
-import anyio
-
 from ...kernel.accumulator import StreamAccumulator
 from ...kernel.visible_text import normalized_response_parts
 from ...model.activity import (
@@ -51,8 +49,9 @@ from ...ports.effects import (
     RuntimeEffectOutcome,
 )
 from ...ports.provider import ProviderFailure, ResolvedProvider
+from ..children import Child, stopped
 from ..session_attachments import SessionAttachments
-from ..verdict import Err, Ok, capture
+from ..verdict import Err, Ok
 from .reporter import TurnReporter
 
 
@@ -134,7 +133,6 @@ class _StreamingCall:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[LlmStreamEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._verdict: LlmResponse | LlmCallError | None = None
         self._begin_attempt()
 
     def _begin_attempt(self) -> None:
@@ -147,38 +145,17 @@ class _StreamingCall:
 
     async def run(self) -> LlmCallOutcome:
         withdraw = self._cancel.on_cancel(self._wake_from_any_thread)
-        pumped: Ok[LlmResponse | LlmCallError] | Err | None = None
+        call: Child[object] = Child(
+            self._provider.complete(self._request), name="lash-model-call", then=self._wake
+        )
         try:
-            async with anyio.create_task_group() as call:
-                call.start_soon(self._ask_provider)
-                pumped = await capture(self._pump)
-                if self._verdict is None:
-                    call.cancel_scope.cancel()
+            answer = await self._pump(call)
         finally:
             withdraw()
-        match pumped:
-            case None:
-                # The group ended from within: the child was cancelled and this task was not.
-                return LlmCallOutcome(_cancelled_itself(), text_streamed=self._streamed_prose)
-            case Err(error=error):
-                raise error
-            case Ok(value=answer):
-                if isinstance(answer, LlmCallError):
-                    return LlmCallOutcome(answer, text_streamed=self._streamed_prose)
-                return await self._complete(answer)
-
-    async def _ask_provider(self) -> None:
-        try:
-            answer: object = await self._provider.complete(self._request)
-            self._verdict = answer if isinstance(answer, LlmResponse) else _no_response(answer)
-        except ProviderFailure as failure:
-            self._verdict = failure.to_call_error()
-        except Exception as error:
-            self._verdict = LlmCallError(
-                message=f"the provider failed unexpectedly: {type(error).__name__}: {error}",
-                code="provider_panicked",
-            )
-        self._wake()
+            await stopped(call)
+        if isinstance(answer, LlmCallError):
+            return LlmCallOutcome(answer, text_streamed=self._streamed_prose)
+        return await self._complete(answer)
 
     def _receive(self, event: LlmStreamEvent) -> None:
         self._queue.append(event)
@@ -192,16 +169,16 @@ class _StreamingCall:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _pump(self) -> LlmResponse | LlmCallError:
-        """Forward events until there is a verdict; cancellation goes before both."""
+    async def _pump(self, call: Child[object]) -> LlmResponse | LlmCallError:
+        """Forward events until the call is over; cancellation goes before both."""
         queue = self._queue
         while True:
             while queue and not self._cancel.is_cancelled:
                 await self._forward(queue.popleft())
             if self._cancel.is_cancelled:
                 return _cancelled()
-            if self._verdict is not None and not queue:
-                return self._verdict
+            if call.is_over and not queue:
+                return _answer_of(call.verdict)
             self._waiter = self._loop.create_future()
             await self._waiter
             self._waiter = None
@@ -288,6 +265,23 @@ class _StreamingCall:
                 await self._reporter.emit(AssistantProseDelta(part.text), item_id)
         elif response.full_text:
             await self._reporter.emit(AssistantProseDelta(response.full_text), self._prose_id)
+
+
+def _answer_of(verdict: Ok[object] | Err | None) -> LlmResponse | LlmCallError:
+    match verdict:
+        case Ok(value=answer):
+            return answer if isinstance(answer, LlmResponse) else _no_response(answer)
+        case Err(error=ProviderFailure() as failure):
+            return failure.to_call_error()
+        case Err(error=error):
+            return LlmCallError(
+                message=f"the provider failed unexpectedly: {type(error).__name__}: {error}",
+                code="provider_panicked",
+            )
+        case None:
+            return _cancelled_itself()
+        case _:
+            assert_never(verdict)
 
 
 def _no_response(answer: object) -> LlmCallError:
