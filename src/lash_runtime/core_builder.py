@@ -1,13 +1,12 @@
 """The builder of a core: what an application says before anything is opened."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from .errors import InvalidConfiguration
 from .model.policy import ModelSpec, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
-from .model.records import dataclass
+from .model.records import dataclass, replace
 from .ports.attachments import AttachmentStore
 from .ports.clock import Clock
 from .ports.effects import EffectHost

@@ -3,7 +3,7 @@
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import field, replace
+from dataclasses import field
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +14,7 @@ from .kernel.read_view import SessionReadView
 from .model.nodes import SessionNodeRecord
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
-from .model.records import dataclass
+from .model.records import dataclass, replace
 from .model.turn_input import TurnInput
 from .model.usage import SessionUsageReport
 from .observe import ObservableSession

@@ -4,7 +4,6 @@ Nothing happens before `run()`, `stream()` or `stream_to()`.
 """
 
 import warnings
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from .errors import InvalidConfiguration
 from .model.activity import TurnActivity
 from .model.policy import ModelSpec, ProtocolTurnOptions
 from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
-from .model.records import dataclass
+from .model.records import dataclass, replace
 from .model.turn_input import TurnInput
 from .ports.cancel import CancelToken
 from .ports.provider import Provider, ResolvedProvider

@@ -240,6 +240,28 @@ def test_the_check_after_construction_runs(made: SimpleNamespace) -> None:
         replace(made.Checked(low=1, high=2), high=0)
 
 
+@pytest.mark.parametrize("change", [dataclasses.replace, records.replace])
+def test_a_copy_with_changes_is_a_value_of_its_own(
+    made: SimpleNamespace, change: Callable[..., Any]
+) -> None:
+    """The standard function and ours agree, on classes of either decorator."""
+    value = made.Mixed(1, third=[1], secret="mine")
+    changed = change(value, first=2)
+    assert changed == made.Mixed(2, third=[1])
+    assert changed.third is value.third
+    assert changed.secret == "mine"
+    assert value.first == 1
+    assert change(value) == value
+    assert change(value) is not value
+    assert change(made.Single((1, 2)), value=3) == made.Single(3)
+    assert change(made.Single((1, 2))) == made.Single((1, 2))
+    assert change(made.Empty()) == made.Empty()
+    with pytest.raises(TypeError, match="other"):
+        change(value, other=1)
+    with pytest.raises(ValueError, match="low is above high"):
+        change(made.Checked(low=1, high=2), high=0)
+
+
 def test_the_standard_functions_know_it(made: SimpleNamespace) -> None:
     """`fields`, `replace`, `asdict` and `copy` are how values are taken apart and changed."""
     value = made.Mixed(1, third=[1])

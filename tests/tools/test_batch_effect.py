@@ -399,13 +399,16 @@ class TestAControllerThatFails:
         """A task that ends without a word must not leave a hole in the round."""
         batches = Till().batches(LosesAnAttempt())
 
-        lost, paid = await batches.run(*calls(("look", {"at": "a"}), ("pay", {"to": "b"})))
+        lost, seen, paid = await batches.run(
+            *calls(("look", {"at": "a"}), ("look", {"at": "b"}), ("pay", {"to": "c"}))
+        )
 
         failure = failure_of(lost.output)
         assert failure.code == "tool_batch_missing_result"
         assert "'c0' of 'look'" in failure.message
-        assert paid.output == ToolCallOutput.success("b paid")
-        assert sorted(batches.shown) == a_pair_for_each(2)
+        assert seen.output == ToolCallOutput.success("b seen")
+        assert paid.output == ToolCallOutput.success("c paid")
+        assert sorted(batches.shown) == a_pair_for_each(3)
 
     @pytest.mark.parametrize(
         ("controller", "code"),

@@ -8,7 +8,6 @@ was streamed is lost because the response lacks it.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ..model.llm import (
     LlmOutputPart,
@@ -18,6 +17,7 @@ from ..model.llm import (
     ToolCallOutputPart,
 )
 from ..model.messages import ProviderReasoningReplay, ResponseTextMeta
+from ..model.records import replace
 from .visible_text import visible_response_text
 
 

@@ -10,25 +10,47 @@ from collections.abc import Iterable
 from ..model.messages import Message, MessageRole, Part, PartKind, part_id
 
 
+class CallLedger:
+    """Follows the calls of one turn through its messages, as they come."""
+
+    __slots__ = ("_broken", "_open", "_seen")
+
+    def __init__(self) -> None:
+        self._open: set[str] = set()
+        self._seen: set[str] = set()
+        self._broken = False
+
+    @property
+    def is_resume_safe(self) -> bool:
+        """Whether no call is open, and none was ever asked for or answered in a wrong way."""
+        return not self._broken and not self._open
+
+    def follow(self, messages: Iterable[Message]) -> None:
+        """Take the next messages of the turn."""
+        for message in messages:
+            for part in message.parts:
+                if part.kind is PartKind.TOOL_CALL:
+                    self._ask(part.tool_call_id or "", message.role)
+                elif part.kind is PartKind.TOOL_RESULT:
+                    self._answer(part.tool_call_id or "", message.role)
+
+    def _ask(self, call_id: str, role: MessageRole) -> None:
+        if role is not MessageRole.ASSISTANT or not call_id.strip() or call_id in self._seen:
+            self._broken = True
+        self._seen.add(call_id)
+        self._open.add(call_id)
+
+    def _answer(self, call_id: str, role: MessageRole) -> None:
+        if role is not MessageRole.USER or call_id not in self._open:
+            self._broken = True
+        self._open.discard(call_id)
+
+
 def resume_safe(messages: Iterable[Message]) -> bool:
     """Whether these messages, all of one turn, leave no call open and no result without a call."""
-    open_calls: set[str] = set()
-    seen: set[str] = set()
-    for message in messages:
-        for part in message.parts:
-            call_id = part.tool_call_id or ""
-            if part.kind is PartKind.TOOL_CALL:
-                if message.role is not MessageRole.ASSISTANT:
-                    return False
-                if not call_id.strip() or call_id in seen:
-                    return False
-                seen.add(call_id)
-                open_calls.add(call_id)
-            elif part.kind is PartKind.TOOL_RESULT:
-                if message.role is not MessageRole.USER or call_id not in open_calls:
-                    return False
-                open_calls.discard(call_id)
-    return not open_calls
+    ledger = CallLedger()
+    ledger.follow(messages)
+    return ledger.is_resume_safe
 
 
 def close_open_calls(messages: Iterable[Message], reason: str) -> tuple[Message, ...]:

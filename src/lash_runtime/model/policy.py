@@ -1,13 +1,12 @@
 """Which model a session uses and how: the policy, the overlay a host gives, the options."""
 
-from dataclasses import replace
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ._value import UNSET, Unset, Value, omitted_when_empty, omitted_when_none
 from .prompt import PromptLayer
-from .records import dataclass
+from .records import dataclass, replace
 
 PROTOCOL_TURN_OPTIONS_SCHEMA_VERSION = 1
 

@@ -32,27 +32,27 @@ class _RandomPool:
     for one id at a time, ids cost more than the turns they name.
     """
 
-    __slots__ = ("_at", "_bytes", "_lock")
+    __slots__ = ("_at", "_digits", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._bytes = b""
+        self._digits = ""
         self._at = 0
-        # A child that went on with its parent's bytes would draw its parent's ids.
+        # A child that went on with its parent's digits would draw its parent's ids.
         os.register_at_fork(after_in_child=self._forget)
 
-    def draw(self) -> bytes:
-        """16 bytes that nobody else is given."""
+    def draw(self) -> str:
+        """32 hex digits that nobody else is given."""
         with self._lock:
-            if self._at == len(self._bytes):
-                self._bytes = os.urandom(_POOL_BYTES)
+            if self._at == len(self._digits):
+                self._digits = os.urandom(_POOL_BYTES).hex()
                 self._at = 0
-            start, self._at = self._at, self._at + 16
-            return self._bytes[start : self._at]
+            start, self._at = self._at, self._at + 32
+            return self._digits[start : self._at]
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._bytes = b""
+        self._digits = ""
         self._at = 0
 
 
@@ -63,17 +63,19 @@ class SystemIds:
     """Ids from the operating system's randomness. Safe from any thread, and after a fork."""
 
     def uuid(self) -> str:
-        return uuid4_text(int.from_bytes(_POOL.draw()))
+        return uuid4_text(_POOL.draw())
 
     def hex(self) -> str:
-        return _POOL.draw().hex()
+        return _POOL.draw()
 
     def uniform(self, low: float, high: float) -> float:
         return random.uniform(low, high)  # noqa: S311 - jitter, not a secret
 
 
-def uuid4_text(bits: int) -> str:
-    """128 random bits as the text of a version 4 UUID."""
-    bits = (bits & ~(0xF << 76) & ~(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
-    text = f"{bits:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+def uuid4_text(digits: str) -> str:
+    """32 random hex digits as the text of a version 4 UUID."""
+    variant = _VARIANTS[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -1,10 +1,10 @@
 """What a usable provider is put together from, before a handle is made of it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Self
 
-from ..model.records import dataclass
+from ..model.records import dataclass, replace
 from ..ports.provider import Provider, ProviderFailureClassifier, ProviderModelPolicy
 from .classifier import DefaultProviderFailureClassifier
 

@@ -7,7 +7,6 @@ Rule 3: whatever else a provider raises leaves as a classified `ProviderFailure`
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 from ..model.llm import (
@@ -19,6 +18,7 @@ from ..model.llm import (
     RetryStatus,
     StreamCallback,
 )
+from ..model.records import replace
 from ..ports.clock import Clock, SystemClock
 from ..ports.ids import IdSource, SystemIds
 from ..ports.provider import Provider, ProviderFailure, ProviderOptions

@@ -11,11 +11,10 @@ that an old cursor is never mistaken for one of the new log.
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Self
 
-from ..model.records import dataclass
+from ..model.records import dataclass, replace
 from ..ports.clock import Clock, SystemClock
 from ..ports.ids import IdSource, SystemIds
 from ..ports.observation_events import SessionObservationEvent, SessionObservationEventPayload

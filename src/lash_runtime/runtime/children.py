@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Child(Generic[T]):
     """One piece of work in a task of its own. Whoever starts it leaves by `ended` or `stopped`."""
 
-    __slots__ = ("_scope", "task", "verdict")
+    __slots__ = ("_scope", "_then", "task", "verdict")
 
     def __init__(
         self,
@@ -28,13 +28,12 @@ class Child(Generic[T]):
         name: str,
         then: Callable[[], None] | None = None,
     ) -> None:
-        """`then` is called once the task is over, however it ended."""
+        """`then` is called as the last thing in the task, however the work ended."""
         self.verdict: Ok[T] | Err | None = None
         """How the work ended; `None` while it runs, and for work that was cancelled."""
+        self._then = then
         self._scope = anyio.CancelScope()
         self.task = asyncio.get_running_loop().create_task(self._run(work), name=name)
-        if then is not None:
-            self.task.add_done_callback(lambda _: then())
 
     @property
     def is_over(self) -> bool:
@@ -45,8 +44,13 @@ class Child(Generic[T]):
         self._scope.cancel()
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> None:
-        with self._scope:
-            self.verdict = await capture(work)
+        try:
+            with self._scope:
+                self.verdict = await capture(work)
+        finally:
+            # In the task and not as its callback: whoever waits goes on one loop turn earlier.
+            if self._then is not None:
+                self._then()
 
 
 async def ended(*children: Child[Any]) -> None:

@@ -6,7 +6,6 @@ one without the other.
 """
 
 import logging
-from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -17,7 +16,7 @@ from ..kernel.projection import ChatProjection
 from ..kernel.prompt_composition import PromptComposer
 from ..model.nodes import SessionNodeRecord
 from ..model.policy import SessionPolicy
-from ..model.records import dataclass
+from ..model.records import dataclass, replace
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
 from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead

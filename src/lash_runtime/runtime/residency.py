@@ -8,10 +8,10 @@ replace a stored graph: its turns append, and healing moves the leaf.
 Rule 3: heal first, then drop. What a leaf that is gone falls back to is seen only in the whole.
 """
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import assert_never
 
+from ..model.records import replace
 from ..ports.session_state import ActivePath, FullGraph, PersistedSessionRead
 from ..ports.turn_persistence import SessionCommitStore
 from .state import RuntimeSessionState, state_of_read

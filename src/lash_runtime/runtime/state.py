@@ -4,7 +4,7 @@ A state is a value. A turn works on a draft and swaps in a new state when its co
 succeeded; a turn that fails leaves the old one in place.
 """
 
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Self
 
 from ..kernel.graph import SessionGraph
@@ -17,7 +17,7 @@ from ..model.frames import (
     initial_frame_id,
 )
 from ..model.policy import ProtocolTurnOptions, SessionPolicy
-from ..model.records import dataclass
+from ..model.records import dataclass, replace
 from ..model.session_meta import PersistedSessionConfig
 from ..model.usage import (
     PromptUsage,

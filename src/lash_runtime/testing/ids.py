@@ -12,7 +12,7 @@ class FixedIdSource:
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
 
     def uuid(self) -> str:
-        return uuid4_text(self._random.getrandbits(128))
+        return uuid4_text(f"{self._random.getrandbits(128):032x}")
 
     def hex(self) -> str:
         return f"{self._random.getrandbits(128):032x}"

@@ -1,13 +1,13 @@
 """What a tool may return, and how anything it returns becomes a canonical output."""
 
 from collections.abc import Iterator
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any, Self
 
 from anyio import to_thread
 
 from ..model.images import Image
-from ..model.records import dataclass
+from ..model.records import dataclass, replace
 from ..model.tool_results import (
     NoRetry,
     RetrySafe,

@@ -4,11 +4,11 @@ Usage is counted whatever the answer is worth. An answer that was cut off, filte
 ends the turn; only one that the model finished goes to the driver.
 """
 
-from dataclasses import replace
 from typing import Any, Final, assert_never
 
 from ...model.llm import LlmResponse, LlmTerminalReason
 from ...model.outcome import StopReason, stopped
+from ...model.records import replace
 from ...model.session_events import LlmResponseEvent, TextDeltaEvent, TokenUsageEvent
 from ..error_envelopes import unusable_response_event
 from .apply import apply_actions

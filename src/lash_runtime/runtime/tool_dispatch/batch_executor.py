@@ -54,6 +54,9 @@ class ToolBatchExecutor:
         return self._side_by_side and call.tool.manifest.scheduling is ToolScheduling.PARALLEL
 
     async def _run_together(self, calls: Sequence[ReadyCall]) -> None:
+        if len(calls) == 1:
+            await self._run(calls[0])
+            return
         running = [
             Child(self._run(call), name=f"lash-call-{call.pending.call_id}") for call in calls
         ]

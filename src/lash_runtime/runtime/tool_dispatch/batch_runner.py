@@ -10,11 +10,10 @@ the turn again from its record.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 from ...model.causes import CausalRef, ToolCallRef, TurnRef
-from ...model.records import dataclass
+from ...model.records import dataclass, replace
 from ...model.tool_results import CompletedToolCall, PendingToolCall, ToolFailure
 from ...model.tool_values import model_return
 from ...ports.cancel import CancelToken

@@ -5,11 +5,9 @@ earlier holder started and never finished are closed first, so that nothing is e
 history that was left open.
 """
 
-from dataclasses import replace
-
 import anyio
 
-from ...model.records import dataclass
+from ...model.records import dataclass, replace
 from ...ports.leases import SessionExecutionLease
 from ...ports.session_state import HeadStamp
 from ...ports.store_errors import StoreError

@@ -1,11 +1,11 @@
 """Builds commits: a turn's progress, its end, and what a session holds without a turn."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from ...kernel.draft import TurnDraft
 from ...model.canonical import canonical_hash
 from ...model.messages import Message, Part
+from ...model.records import replace
 from ...model.usage import TokenLedgerEntry
 from ...ports.commit import (
     GraphAppend,

@@ -7,7 +7,6 @@ commit whose stamp makes repeating it harmless.
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import anyio
 
@@ -18,7 +17,7 @@ from ...kernel.machine.effects import Done, Progress
 from ...kernel.machine.machine import TurnMachine
 from ...kernel.machine.settings import MachineSettings
 from ...kernel.read_model import EventRecord
-from ...kernel.resume_safety import resume_safe
+from ...kernel.resume_safety import CallLedger
 from ...kernel.turn_messages import message_scope, opening_messages
 from ...model.llm import GenerationOptions, LlmToolSpec
 from ...model.nodes import ProtocolEvent
@@ -30,6 +29,7 @@ from ...model.outcome import (
     stopped,
 )
 from ...model.policy import SessionPolicy
+from ...model.records import replace
 from ...model.session_events import DoneEvent, ErrorEvent
 from ...model.turn_input import TurnInput
 from ...model.usage import TokenLedgerEntry
@@ -95,6 +95,7 @@ class TurnExecution:
         )
         self._draft.reconcile(self._messages, self._now())
         self._events: list[EventRecord] = []
+        self._follow_calls()
 
     async def run_effects(self) -> None:
         """Drive the turn's machine to its end. Problems of model and tools end up in it.
@@ -200,14 +201,22 @@ class TurnExecution:
     def _keep_progress(self, progress: Progress | Done) -> None:
         """Take what the machine has finished into the draft, once no call in it is open."""
         self._events.extend(progress.event_delta)
-        self._messages = progress.messages
-        if not resume_safe(self._messages[self._first_own :]):
+        followed, self._messages = self._messages, progress.messages
+        if self._messages.grew_from(followed):
+            self._calls.follow(self._messages[len(followed) :])
+        else:
+            self._follow_calls()
+        if not self._calls.is_resume_safe:
             return
         now = self._now()
         if any(isinstance(event, ProtocolEvent) for event in self._events):
             self._draft.append_events(self._events, now)
         self._events.clear()
         self._draft.reconcile(self._messages, now)
+
+    def _follow_calls(self) -> None:
+        self._calls = CallLedger()
+        self._calls.follow(self._messages[self._first_own :])
 
     async def _store_progress(self) -> None:
         """Store a finished round of tools, so that a crash does not lose work that was paid for.

@@ -8,7 +8,6 @@ for it.
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 from typing import assert_never
 
 from ...kernel.accumulator import StreamAccumulator
@@ -38,6 +37,7 @@ from ...model.llm import (
     ToolCallOutputPart,
     UsageDelta,
 )
+from ...model.records import replace
 from ...model.usage import NO_USAGE
 from ...ports.attachments import AttachmentStoreError
 from ...ports.cancel import CancelToken

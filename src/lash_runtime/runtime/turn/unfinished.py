@@ -6,7 +6,6 @@ says what happened.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 import anyio
 
@@ -21,6 +20,7 @@ from ...kernel.turn_messages import (
 )
 from ...model.messages import Message
 from ...model.outcome import StopReason, stopped
+from ...model.records import replace
 from ...ports.clock import Clock
 from ...ports.leases import (
     LeaseAcquired,

@@ -6,14 +6,13 @@ Rule 2: a commit costs what it adds. What is stored is immutable, so reads share
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import count
 from typing import assert_never
 
 from ...kernel.session_digest import SessionDigest, digest_of
 from ...model.canonical import canonical_hash
 from ...model.frames import AgentFrameRecord
-from ...model.records import dataclass
+from ...model.records import dataclass, replace
 from ...model.session_meta import PersistedSessionConfig, SessionMeta
 from ...model.usage import TokenLedgerEntry, merge_ledger
 from ...ports.commit import (

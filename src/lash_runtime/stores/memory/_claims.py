@@ -5,11 +5,10 @@ its rows is not decided here: a mark of a dead generation stays until somebody t
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
 from ...kernel.queue_rules import is_held
-from ...model.records import dataclass
+from ...model.records import dataclass, replace
 from ...ports.leases import LeaseOwnerIdentity
 
 T = TypeVar("T")

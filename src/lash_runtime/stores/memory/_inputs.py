@@ -6,7 +6,6 @@ answers a repeated submission.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import assert_never
 
@@ -19,6 +18,7 @@ from ...kernel.queue_rules import (
     is_orphan,
 )
 from ...model.checkpoints import CheckpointKind
+from ...model.records import replace
 from ...ports.claims import TurnInputCompletion
 from ...ports.leases import LeaseOwnerIdentity, SessionExecutionLease, SessionExecutionLeaseFence
 from ...ports.store_errors import (

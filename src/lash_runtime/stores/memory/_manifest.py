@@ -1,8 +1,8 @@
 """Which attachments one session means to keep, and which of them it has committed."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
+from ...model.records import replace
 from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry, sha256_uri
 
 

@@ -1,8 +1,7 @@
 """The rows of one session's turns. A row that is settled has lost its input and never moves."""
 
-from dataclasses import replace
-
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
+from ...model.records import replace
 from ...ports.store_errors import StoreBackendError, TurnContentConflict
 from ...ports.turn_ledger import (
     TurnAcceptance,

@@ -4,9 +4,9 @@ What a claim takes is decided by the queue rules; this file keeps the rows that 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from ...kernel.queue_rules import leads_with_a_command, queue_claim_id, turn_work_prefix
+from ...model.records import replace
 from ...ports.claims import QueuedWorkCompletion
 from ...ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ...ports.queued_work import (

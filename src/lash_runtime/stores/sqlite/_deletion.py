@@ -8,11 +8,10 @@ them.
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from ...model.records import dataclass
+from ...model.records import dataclass, replace
 from ...ports.clock import Clock
 from ...ports.session_catalogue import SessionDeleteReport
 from . import _sessions

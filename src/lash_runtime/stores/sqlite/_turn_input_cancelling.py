@@ -2,10 +2,10 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from ...kernel.queue_rules import CANCEL, CancelVerdict, InputFound, is_held
+from ...model.records import replace
 from ...ports.leases import LeaseOwnerIdentity
 from ...ports.turn_inputs import (
     InputAlreadyCancelled,

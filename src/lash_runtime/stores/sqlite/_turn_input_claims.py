@@ -1,10 +1,10 @@
 """Taking waiting inputs for a turn, and giving them back. What does not match is passed over."""
 
 import sqlite3
-from dataclasses import replace
 
 from ...kernel.queue_rules import after_abandon, input_claim_id, is_held
 from ...model.checkpoints import CheckpointKind
+from ...model.records import replace
 from ...ports.store_errors import TurnInputClaimExpired
 from ...ports.turn_inputs import (
     ActiveTurnClaim,

@@ -6,11 +6,11 @@ and the rows in one snapshot, so it never shows what is held as free.
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from ...model.checkpoints import CheckpointKind
+from ...model.records import replace
 from ...ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ...ports.queued_work import (
     QueuedWorkBatch,
