@@ -57,8 +57,12 @@ class TurnReporter:
         return self._ids.uuid()
 
     async def emit(self, event: TurnEvent, correlation_id: str | None = None) -> None:
-        """Show one activity. Observers have it before the caller's sink sees it."""
-        activity = TurnActivity(self._ids.uuid(), correlation_id or self._ids.uuid(), event)
+        """Show one activity. Observers have it before the caller's sink sees it.
+
+        One that belongs to no row of others is a row of its own.
+        """
+        identity = self._ids.uuid()
+        activity = TurnActivity(identity, correlation_id or identity, event)
         self._cell.record_turn_activity(activity, self._turn_id)
         if self._sink is not None:
             await emit_contained(self._sink, activity)
