@@ -9,6 +9,7 @@ from crash.workload import look_up
 from facade.graphs import move_leaf, stored
 from facade.places import Place
 from lash_runtime import LashCore, Residency
+from lash_runtime.model.nodes import encode_node
 from lash_runtime.testing import Call, ScriptedProvider
 
 SESSION = "s"
@@ -70,6 +71,6 @@ def open_and_read(database: Path, report: Connection) -> None:
         place = Place("sqlite", database)
         async with _core_over(place) as core, core.session(SESSION) as session:
             path = [node.node_id for node in session.read_view().graph.nodes]
-        return [node.model_dump_json() for node in (await stored(place)).nodes], path
+        return [encode_node(node) for node in (await stored(place)).nodes], path
 
     report.send(asyncio.run(read()))

@@ -395,7 +395,10 @@ async def test_a_session_that_nobody_runs_or_observes_leaves_nothing() -> None:
     shown.commit()
     await read(stream, 1)
     await stream.aclose()
-    view = weakref.ref(shown.observe().read_view().graph.nodes[0])
+    node = shown.observe().read_view().graph.nodes[0]
+    assert node.conversation is not None
+    view = weakref.ref(node.conversation.message)
+    del node
     shown.cell.release()
     del shown, stream
     gc.collect()

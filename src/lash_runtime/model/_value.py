@@ -39,6 +39,11 @@ def omitted_when_none() -> Any:
     return Field(default=None, exclude_if=_is_absent)
 
 
+def absent_when_none() -> Any:
+    """The same for the field of a record that is no pydantic model, inside `Annotated`."""
+    return Field(exclude_if=_is_absent)
+
+
 def omitted_when_empty(default: Any) -> Any:
     """A field whose falsy `default` is absent from the JSON."""
     return Field(default=default, exclude_if=_is_empty)

@@ -7,9 +7,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from ...model.nodes import NODE_LIST, SessionNodeRecord
+from ...model.nodes import SessionNodeRecord, decode_nodes, encode_node
 from ...ports.store_errors import StoreBackendError
-from ._records import decode, undecodable
+from ._records import undecodable
 
 INSERT: Final = """
     INSERT INTO graph_nodes (session_id, node_id, parent_node_id, node_json)
@@ -82,7 +82,7 @@ def append(
     """
     added: list[SessionNodeRecord] = []
     for node in nodes:
-        text = node.model_dump_json()
+        text = encode_node(node)
         inserted = db.execute(INSERT, (session_id, node.node_id, node.parent_node_id, text))
         if inserted.rowcount or _revived(db, session_id, node.node_id, text):
             added.append(node)
@@ -102,8 +102,7 @@ def delete_all(db: sqlite3.Connection, session_id: str) -> None:
 
 
 def load(db: sqlite3.Connection, session_id: str, node_id: str) -> SessionNodeRecord | None:
-    row = db.execute(LOAD, (session_id, node_id)).fetchone()
-    return None if row is None else decode(SessionNodeRecord, row[0], kind="node")
+    return next(iter(_decoded(db.execute(LOAD, (session_id, node_id)).fetchall())), None)
 
 
 def load_all(db: sqlite3.Connection, session_id: str) -> tuple[SessionNodeRecord, ...]:
@@ -168,7 +167,7 @@ def _revived(db: sqlite3.Connection, session_id: str, node_id: str, text: str) -
 def _readable(text: str) -> SessionNodeRecord | None:
     """Upkeep goes on where reading a session would stop: what is damaged can be given up."""
     try:
-        return SessionNodeRecord.model_validate_json(text)
+        return decode_nodes((text,))[0]
     except ValidationError:
         return None
 
@@ -178,7 +177,7 @@ def _decoded(rows: Sequence[tuple[str]]) -> tuple[SessionNodeRecord, ...]:
     for first in range(0, len(rows), DECODED_AT_ONCE):
         batch = rows[first : first + DECODED_AT_ONCE]
         try:
-            nodes.extend(NODE_LIST.validate_json(f"[{','.join(row[0] for row in batch)}]"))
+            nodes.extend(decode_nodes(row[0] for row in batch))
         except ValidationError as error:
             raise undecodable("node", error) from None
     return tuple(nodes)
