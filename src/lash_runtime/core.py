@@ -22,6 +22,7 @@ from .errors import (
     InvalidConfiguration,
     InvalidSessionId,
     MissingSessionStoreFactory,
+    StoreSessionMismatch,
 )
 from .model.policy import ModelSpec, SessionPolicy
 from .model.session_meta import ChildRelation, RootRelation, SessionRelation
@@ -254,7 +255,11 @@ class LashCore:
         spec = request.spec
         resolver = wiring.resolver if request.provider is None else resolver_over(request.provider)
         policy = spec.resolve_against(wiring.policy)
-        store = request.store or await self._store_of(request, policy)
+        store = request.store
+        if store is None:
+            store = await self._store_of(request, policy)
+        else:
+            await _check_store(store, request.session_id)
         runtime = LashRuntime(
             env=env,
             binding=SessionBinding(
@@ -335,6 +340,13 @@ def _check_session_id(session_id: str) -> None:
     reason = "it is blank" if not session_id.strip() else why_not_storable(session_id)
     if reason is not None:
         raise InvalidSessionId(reason=reason)
+
+
+async def _check_store(store: TurnPersistence, session_id: str) -> None:
+    """A store that a host has picked may be that of another session, also one without a turn."""
+    meta = await store.load_session_meta()
+    if meta is not None and meta.session_id != session_id:
+        raise StoreSessionMismatch(loaded=meta.session_id, requested=session_id)
 
 
 async def _close_unfinished(runtime: LashRuntime) -> bool:

@@ -28,6 +28,7 @@ from .faults import (
     RuntimeFault,
     SessionBusy,
     SessionHasNoStore,
+    StoreOfAnotherSession,
     fault_of_commit,
     fault_of_refresh,
 )
@@ -128,11 +129,7 @@ class LashRuntime:
         if read is None:
             return self._reconciled(RuntimeSessionState(session_id=self.session_id))
         if read.session_id != self.session_id:
-            raise RuntimeFault(
-                "store_session_mismatch",
-                f"the store holds session {read.session_id!r}, "
-                f"but session {self.session_id!r} was asked for",
-            )
+            raise StoreOfAnotherSession(loaded=read.session_id, requested=self.session_id)
         if len(read.nodes) < FEW_NODES:
             return self._state_of(read)
         return await to_thread.run_sync(self._state_of, read)
