@@ -40,7 +40,7 @@ from .ports.turn_persistence import TurnPersistence
 from .protocols.standard import StandardProtocol
 from .runtime.environment import RuntimeEnvironment
 from .runtime.faults import SessionBusy
-from .runtime.lash_runtime import LashRuntime, SessionBinding
+from .runtime.lash_runtime import LashRuntime, SessionBinding, StartOver
 from .runtime.open_session import OpenSession
 from .session import LashSession, OpenRequest, ParkedSession, SessionBuilder
 from .stores.local_process import local_process_liveness
@@ -101,14 +101,18 @@ class LashCore:
         return SessionBuilder(self._open_session, OpenRequest(session_id=session_id))
 
     async def resume(self, parked: ParkedSession) -> LashSession:
-        """Open a parked session again, with the provider, policy and store it was opened with.
+        """Open a parked session again, with the provider, policy, store and owner that it was
+        opened with.
 
         Shares the code of `open()`: what others have committed since is there, and a turn that
-        a dead process left is closed first.
+        a dead process left is closed first. A session that was parked fresh, before its first
+        turn, is fresh again.
         """
         with translated():
             env = await self._started()
-            runtime = LashRuntime(env=env, binding=parked.binding, owner=self._new_owner())
+            binding = parked.binding
+            owner = binding.owner or self._new_owner()
+            runtime = LashRuntime(env=env, binding=binding, owner=owner)
             return LashSession(await self._loaded(runtime))
 
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
@@ -269,18 +273,19 @@ class LashCore:
                 policy=policy,
                 host_prompt=spec.prompt is not None,
                 parent_session_id=request.parent_session_id,
+                owner=request.owner,
+                start_over=StartOver() if request.fresh else None,
             ),
             owner=request.owner or self._new_owner(),
             state=request.state,
-            replace_session=request.fresh,
         )
-        if request.fresh or request.state is not None:
+        if request.state is not None:
             return self._opened(runtime)
         return await self._loaded(runtime)
 
     async def _loaded(self, runtime: LashRuntime) -> OpenSession:
         """Bring the stored session into memory, closed by whoever left it open."""
-        if runtime.store is None:
+        if runtime.store is None or runtime.starts_over:
             return self._opened(runtime)
         closed = False
         # A turn that runs in this core closes what it finds. To take the session from under it,

@@ -45,6 +45,7 @@ TERMINAL_CODES = frozenset(
         "storage_wrong_loop",
         "turn_content_conflict",
         "turn_not_available",
+        "turn_of_replaced_history",
     }
 )
 

@@ -135,6 +135,7 @@ class LashSession:
     async def park(self) -> "ParkedSession":
         """Close the session and keep the few hundred bytes that `core.resume` needs.
 
+        What was opened fresh and has had no turn stays fresh: nothing is stored or replaced.
         Raises `SessionStillInUse` while another handle or a turn uses the session, and
         `SessionNotDurable` for a session without a store; the handle stays usable then.
         """
@@ -278,11 +279,19 @@ class SessionBuilder:
         return await self._open(self._request)
 
     async def open_fresh(self) -> LashSession:
-        """Open the session empty. What is stored is not read; the first turn replaces it."""
+        """Open the session empty. What is stored is not read; the first turn replaces it.
+
+        The replacement happens once, with that turn, also after parking and resuming; until then
+        what is stored stays, and stays for good if the session is closed without a turn. A turn
+        id of the old history is refused with `turn_of_replaced_history`. One whose turn has
+        already replaced the history, when the same request is made again, gives its result.
+        """
         return await self._open(replace(self._request, fresh=True))
 
     async def open_with_state(self, state: SessionReadView) -> LashSession:
-        """Open the session with `state`, which replaces what is stored at the next commit.
+        """Open the session with `state`, which replaces what is stored at the next commit: that
+        of a turn, or of closing or parking. Turn ids of the old history are refused as by
+        `open_fresh`.
 
         Raises `StoreSessionMismatch` if `state` is that of another session.
         """

@@ -11,7 +11,6 @@ from lash_runtime import (
     RuntimeFailure,
     SessionBuilder,
     SessionReadView,
-    StoreFailure,
     StoreSessionMismatch,
 )
 from lash_runtime.effects.inline import InlineEffectHost
@@ -28,40 +27,7 @@ def yes(kind: str = "scripted") -> ScriptedProvider:
     return ScriptedProvider(otherwise=lambda request: Call.text("yes"), kind=kind)
 
 
-# --- which codes say what -----------------------------------------------------------------------
-
-RETRYABLE = ("session_execution_busy", "session_execution_lease_lost", "contended")
-TERMINAL = (
-    "llm_provider",
-    "durable_effect_host_requires_handler_context",
-    "missing_execution_scope_id",
-    "execution_scope_turn_id_mismatch",
-    "invalid_turn_id",
-    "turn_content_conflict",
-    "turn_not_available",
-    "store_schema_unsupported",
-    "storage_wrong_loop",
-    "storage_forked",
-    "invalid_page_cursor",
-)
-NEITHER = (
-    "store_commit_failed",
-    "session_head_refresh",
-    "turn_interrupted",
-    "turn_failed",
-    "backend",
-    "a_code_of_a_later_release",
-)
-
-
-@pytest.mark.parametrize("kind", [RuntimeFailure, StoreFailure])
-@pytest.mark.parametrize("code", [*RETRYABLE, *TERMINAL, *NEITHER])
-def test_a_code_says_whether_to_try_again(
-    kind: type[RuntimeFailure] | type[StoreFailure], code: str
-) -> None:
-    """A host's retry loop reads two booleans; a code is never both, and may be neither."""
-    error = kind(code, "what happened")
-    assert (error.is_retryable, error.is_terminal) == (code in RETRYABLE, code in TERMINAL)
+# --- what no retry can mend ---------------------------------------------------------------------
 
 
 async def test_a_session_of_another_provider_is_refused_for_good(place: Place) -> None:

@@ -49,12 +49,24 @@ RELEASE_DEADLINE_S: Final = 5.0
 """How long leaving a turn may take to give its lease back."""
 
 
+class StartOver:
+    """The wish to begin with an empty history, until a turn has fulfilled it.
+
+    Shared by everything that was opened or resumed by it: it is fulfilled once.
+    """
+
+    __slots__ = ("pending",)
+
+    def __init__(self) -> None:
+        self.pending = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionBinding:
     """What a host has decided about a session, apart from what the session holds.
 
     `policy` is what the host asked for; `host_prompt` says that its prompt counts over the one
-    that is stored.
+    that is stored. `owner` is who takes the leases, if the host has said so.
     """
 
     session_id: str
@@ -63,6 +75,8 @@ class SessionBinding:
     policy: SessionPolicy
     host_prompt: bool
     parent_session_id: str | None = None
+    owner: LeaseOwnerIdentity | None = None
+    start_over: StartOver | None = None
 
 
 class LashRuntime:
@@ -75,12 +89,8 @@ class LashRuntime:
         binding: SessionBinding,
         owner: LeaseOwnerIdentity,
         state: RuntimeSessionState | None = None,
-        replace_session: bool = False,
     ) -> None:
-        """`replace_session` makes the first turn start over from an empty session.
-
-        Raises `SessionHasNoStore` where nodes that are not kept in memory would be lost.
-        """
+        """Raises `SessionHasNoStore` where nodes that are not kept in memory would be lost."""
         self.env = env
         self.binding = binding
         self.session_id = binding.session_id
@@ -90,10 +100,20 @@ class LashRuntime:
         self.owner = owner
         self.lane: SessionLane = env.lanes.lane(self.session_id)
         self.cell: ObservationCell = env.cells.cell(self.session_id)
-        self.replace_session = replace_session
         self.projection = ChatProjection()
         self.prompts = PromptComposer()
         self.state = self._reconciled(state or RuntimeSessionState(session_id=self.session_id))
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether the next turn begins with an empty history, in place of what is stored."""
+        wish = self.binding.start_over
+        return wish is not None and wish.pending
+
+    @property
+    def replaces_history(self) -> bool:
+        """Whether the next commit puts something else in place of what is stored."""
+        return self.starts_over or self.state.graph_replace_required
 
     @property
     def closer(self) -> TurnCloser:
@@ -105,7 +125,7 @@ class LashRuntime:
             lease_ttl_ms=self.env.keeper.timings.ttl_ms,
             clock=self.env.clock,
             load=self.load,
-            installed=self.install,
+            installed=self._install_closed,
             give_back=self.give_back,
         )
 
@@ -142,8 +162,9 @@ class LashRuntime:
             raise fault_of_refresh(error, self.session_id) from error
 
     async def refresh(self, head: HeadStamp | None) -> None:
-        """Read the session again unless `head` is the one that `state` was built on."""
-        if self.store is None or self.state.matches(head):
+        """Read the session again unless `head` is the one that `state` was built on, or the
+        history is about to be replaced."""
+        if self.store is None or self.starts_over or self.state.matches(head):
             return
         if self.state.graph_replace_required:
             # Explicit state that was never committed: it replaces whatever the store holds.
@@ -171,10 +192,15 @@ class LashRuntime:
             raise fault_of_refresh(error, self.session_id) from error
         return () if read is None else await to_thread.run_sync(orphans_of, read)
 
-    def start_over(self) -> None:
-        """The store has emptied the session for the turn that was just accepted."""
-        self.replace_session = False
-        self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
+    def start_over(self, state: RuntimeSessionState | None = None) -> None:
+        """The store has emptied the session: for the turn that was just accepted, or for one
+        that has left `state` since."""
+        if self.binding.start_over is not None:
+            self.binding.start_over.pending = False
+        if state is None:
+            self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
+        else:
+            self.install(state)
 
     async def flush(self) -> None:
         """Store what no turn has committed yet: explicit state, or a healed leaf. Otherwise
@@ -222,6 +248,11 @@ class LashRuntime:
         """Make `state` current and show it. Synchronous: no reader can come between the two."""
         self.state = kept(state, self.env.residency)
         self.publish(turn_id)
+
+    def _install_closed(self, state: RuntimeSessionState, turn_id: str) -> None:
+        # A history that is about to be replaced must not show through, however it has ended.
+        if not self.replaces_history:
+            self.install(state, turn_id)
 
     def publish(self, turn_id: str | None = None) -> None:
         state = self.state

@@ -27,13 +27,14 @@ class TurnOverrides:
     prompt: PromptLayer = PromptLayer.defaults()
     max_turns: int | None = None
 
-    def stored(self) -> StoredTurnOptions:
+    def stored(self, *, starts_over: bool = False) -> StoredTurnOptions:
         """The part that a turn's row keeps. A provider is named, never kept."""
         return StoredTurnOptions(
             provider_id=None if self.provider is None else self.provider.kind,
             model=self.model,
             prompt=None if self.prompt.is_empty() else self.prompt,
             max_turns=self.max_turns,
+            starts_over=starts_over,
         )
 
 
@@ -58,6 +59,6 @@ async def content_hash(turn_input: TurnInput, options: StoredTurnOptions) -> str
 def _content_hash(turn_input: TurnInput, options: StoredTurnOptions) -> str:
     content = {
         "input": turn_input.model_dump(mode="json", exclude={"trace_turn_id"}),
-        "options": options.model_dump(mode="json"),
+        "options": options.model_dump(mode="json", exclude={"starts_over"}),
     }
     return canonical_hash(content)
