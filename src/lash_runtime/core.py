@@ -5,7 +5,7 @@ sessions start belongs to it, and closing it waits for each of them.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from os import PathLike
 from types import TracebackType
@@ -14,22 +14,21 @@ from weakref import WeakSet
 
 import anyio
 
+from ._arguments import a_count, a_session_id, a_text, an, one_of
 from ._translation import translated
 from .attachment_access import CoreAttachmentAccess
 from .core_builder import AnyTool, LashCoreBuilder
 from .errors import (
     CoreClosed,
-    InvalidConfiguration,
-    InvalidSessionId,
     MissingSessionStoreFactory,
     StoreSessionMismatch,
 )
 from .model.policy import ModelSpec, SessionPolicy
 from .model.session_meta import ChildRelation, RootRelation, SessionRelation
-from .model.unicode_text import why_not_storable
 from .ports.leases import LeaseOwnerIdentity
 from .ports.provider import Provider, ResolvedProvider
 from .ports.session_catalogue import (
+    MAX_PAGE,
     SessionDeleteReport,
     SessionOrder,
     SessionPage,
@@ -82,6 +81,8 @@ class LashCore:
 
         The file is created and opened when the core is entered.
         """
+        an((str, PathLike), path, "the path of the database is a str or a path")
+        an(Iterable, tools, "tools is a list of tools")
         # Loaded here, so that a core over another storage need not load SQLite's.
         from .stores.sqlite import SqliteStorage
 
@@ -97,7 +98,7 @@ class LashCore:
     def session(self, session_id: str) -> SessionBuilder:
         """How to open the session of that id; no I/O. Raises `InvalidSessionId` for a blank id
         or one that is not storable text. Ids are keys and never become paths."""
-        _check_session_id(session_id)
+        a_session_id(session_id)
         return SessionBuilder(self._open_session, OpenRequest(session_id=session_id))
 
     async def resume(self, parked: ParkedSession) -> LashSession:
@@ -108,6 +109,7 @@ class LashCore:
         a dead process left is closed first. A session that was parked fresh, before its first
         turn, is fresh again.
         """
+        an(ParkedSession, parked, "what is resumed is the ParkedSession that park() gave")
         with translated():
             env = await self._started()
             binding = parked.binding
@@ -127,7 +129,7 @@ class LashCore:
         then finishes it. Raises `MissingSessionStoreFactory` for a core that stores nothing, and
         `InvalidSessionId`.
         """
-        _check_session_id(session_id)
+        a_session_id(session_id)
         with translated():
             env = await self._started()
             deletion = env.tasks.start(
@@ -151,17 +153,18 @@ class LashCore:
         is from 1 to 1,000. Raises `MissingSessionStoreFactory` for a core that stores nothing,
         and a `StoreFailure` with the code `invalid_page_cursor`.
         """
-        try:
-            query = SessionQuery(order=SessionOrder(order), limit=limit, after=after)
-        except ValueError as error:
-            raise InvalidConfiguration(str(error)) from error
+        query = SessionQuery(
+            order=one_of(SessionOrder, order, "order"),
+            limit=a_count(limit, "limit", at_most=MAX_PAGE),
+            after=None if after is None else a_text(after, "after"),
+        )
         with translated():
             await self._started()
             return await self._catalogue().list_sessions(query)
 
     async def session_exists(self, session_id: str) -> bool:
         """Whether a session of that id is stored. Asking creates nothing; opening would."""
-        _check_session_id(session_id)
+        a_session_id(session_id)
         with translated():
             await self._started()
             request = SessionStoreCreateRequest(session_id=session_id)
@@ -339,12 +342,6 @@ class LashCore:
                 source=self,
                 stacklevel=2,
             )
-
-
-def _check_session_id(session_id: str) -> None:
-    reason = "it is blank" if not session_id.strip() else why_not_storable(session_id)
-    if reason is not None:
-        raise InvalidSessionId(reason=reason)
 
 
 async def _check_store(store: TurnPersistence, session_id: str) -> None:

@@ -77,11 +77,8 @@ class CoreParts:
         duplicate or at odds: the protocol first, then the model, then the facets."""
         if self.protocol is None:
             raise MissingProtocolPlugin
-        model = self.spec.model
-        if model is None:
+        if self.spec.model is None:
             raise MissingModelSpec
-        if not model.id.strip():
-            raise InvalidConfiguration("the model has no name: give .model('name', ...)")
         stores, attachments, effect_host = self._facets()
         clock, ids = self.clock or SystemClock(), self.ids or SystemIds()
         provider: ResolvedProvider | None = self.provider
