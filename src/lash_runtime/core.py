@@ -41,6 +41,7 @@ from .runtime.environment import RuntimeEnvironment
 from .runtime.faults import SessionBusy
 from .runtime.lash_runtime import LashRuntime, SessionBinding, StartOver
 from .runtime.open_session import OpenSession
+from .runtime.state import RuntimeSessionState
 from .session import LashSession, OpenRequest, ParkedSession, SessionBuilder
 from .stores.local_process import local_process_liveness
 from .wiring import CoreParts, CoreWiring, resolver_over
@@ -112,10 +113,7 @@ class LashCore:
         an(ParkedSession, parked, "what is resumed is the ParkedSession that park() gave")
         with translated():
             env = await self._started()
-            binding = parked.binding
-            owner = binding.owner or self._new_owner()
-            runtime = LashRuntime(env=env, binding=binding, owner=owner)
-            return LashSession(await self._loaded(runtime))
+            return LashSession(await self._opened(env, parked.binding))
 
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
         """Delete the session and everything that is its own, whoever is using it.
@@ -211,6 +209,8 @@ class LashCore:
         for session in opened:
             session.end_deleted()
         env.cells.drop(session_id)
+        for session in opened:
+            await session.let_go()
         return report
 
     def _catalogue(self) -> SessionStoreFactory:
@@ -222,8 +222,7 @@ class LashCore:
         await env.tasks.aclose()
         for session in tuple(self._sessions):
             session.abandon()
-        if self._wiring.own_provider is not None:
-            await self._wiring.own_provider.close()
+        await self._wiring.providers.aclose()
         if self._wiring.own_replay is not None:
             self._wiring.own_replay.close()
         if self._wiring.storage is not None:
@@ -258,38 +257,54 @@ class LashCore:
 
     async def _open_session(self, request: OpenRequest) -> OpenSession:
         env = await self._started()
-        wiring = self._wiring
         spec = request.spec
-        resolver = wiring.resolver if request.provider is None else resolver_over(request.provider)
-        policy = spec.resolve_against(wiring.policy)
+        policy = spec.resolve_against(self._wiring.policy)
         store = request.store
         if store is None:
             store = await self._store_of(request, policy)
         else:
             await _check_store(store, request.session_id)
-        runtime = LashRuntime(
-            env=env,
-            binding=SessionBinding(
-                session_id=request.session_id,
-                store=store,
-                resolver=resolver,
-                policy=policy,
-                host_prompt=spec.prompt is not None,
-                parent_session_id=request.parent_session_id,
-                owner=request.owner,
-                start_over=StartOver() if request.fresh else None,
-            ),
-            owner=request.owner or self._new_owner(),
-            state=request.state,
+        binding = SessionBinding(
+            session_id=request.session_id,
+            store=store,
+            policy=policy,
+            host_prompt=spec.prompt is not None,
+            provider=request.provider,
+            parent_session_id=request.parent_session_id,
+            owner=request.owner,
+            start_over=StartOver() if request.fresh else None,
         )
-        if request.state is not None:
-            return self._opened(runtime)
-        return await self._loaded(runtime)
+        return await self._opened(env, binding, request.state)
 
-    async def _loaded(self, runtime: LashRuntime) -> OpenSession:
+    async def _opened(
+        self,
+        env: RuntimeEnvironment,
+        binding: SessionBinding,
+        state: RuntimeSessionState | None = None,
+    ) -> OpenSession:
+        """An open session, with `state` or as it is stored, that holds its own provider."""
+        use = None if binding.provider is None else env.providers.use(binding.provider)
+        try:
+            runtime = LashRuntime(
+                env=env,
+                binding=binding,
+                resolver=self._wiring.resolver if use is None else resolver_over(use.provider),
+                owner=binding.owner or self._new_owner(),
+                state=state,
+            )
+            if state is None and binding.store is not None and not runtime.starts_over:
+                await self._load(runtime)
+        except BaseException:
+            if use is not None:
+                await use.end()
+            raise
+        runtime.publish()
+        session = OpenSession(runtime, use)
+        self._sessions.add(session)
+        return session
+
+    async def _load(self, runtime: LashRuntime) -> None:
         """Bring the stored session into memory, closed by whoever left it open."""
-        if runtime.store is None or runtime.starts_over:
-            return self._opened(runtime)
         closed = False
         # A turn that runs in this core closes what it finds. To take the session from under it,
         # or from under the next one in line, would refuse them.
@@ -301,13 +316,6 @@ class LashCore:
                 )
         if not closed:
             runtime.state = await runtime.load()
-        return self._opened(runtime)
-
-    def _opened(self, runtime: LashRuntime) -> OpenSession:
-        runtime.publish()
-        session = OpenSession(runtime)
-        self._sessions.add(session)
-        return session
 
     async def _store_of(
         self, request: OpenRequest, policy: SessionPolicy

@@ -38,7 +38,7 @@ from .ports.replay import LiveReplayStore
 from .ports.storage import SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
 from .protocols.standard import StandardProtocol
-from .providers.handle import as_handle
+from .providers.shares import GivenProvider
 from .runtime.residency import Residency
 from .stores.memory import MemoryStorage
 from .tools import FunctionTool, FunctionToolProvider
@@ -69,11 +69,11 @@ class LashCoreBuilder(PromptSetters):
     def provider(self, provider: Provider | ResolvedProvider) -> Self:
         """Where models are called, unless a session or a turn says otherwise.
 
-        The core closes the provider with itself. A `ProviderHandle` is left open for whoever
-        made it: pass one to share it between cores.
+        The provider gets the core's clock and ids, and the core closes it with itself. A
+        `ProviderHandle` keeps its own and is left open for whoever made it: pass one to share it
+        between cores.
         """
-        handle = as_handle(a_provider(provider))
-        return self._with(provider=handle, own_provider=None if handle is provider else handle)
+        return self._with(provider=GivenProvider.of(a_provider(provider)))
 
     def model(
         self,

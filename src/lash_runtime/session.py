@@ -35,7 +35,7 @@ from .observe import ObservableSession
 from .ports.leases import LeaseOwnerIdentity
 from .ports.provider import Provider, ResolvedProvider
 from .ports.turn_persistence import TurnPersistence
-from .providers.handle import as_handle
+from .providers.shares import GivenProvider
 from .runtime.lash_runtime import SessionBinding
 from .runtime.open_session import OpenSession
 from .runtime.session_attachments import SessionAttachments
@@ -212,7 +212,7 @@ class OpenRequest:
 
     session_id: str
     spec: SessionSpec = SessionSpec()
-    provider: ResolvedProvider | None = None
+    provider: GivenProvider | None = None
     parent_session_id: str | None = None
     store: TurnPersistence | None = None
     owner: LeaseOwnerIdentity | None = None
@@ -239,11 +239,14 @@ class SessionBuilder(PromptSetters):
         self._entered: dict[object, list[LashSession]] = {}
 
     def provider(self, provider: Provider | ResolvedProvider) -> Self:
-        """Use this provider for the session instead of the core's. The model stays."""
-        handle = as_handle(a_provider(provider))
-        return self._with(
-            provider=handle, spec=replace(self._request.spec, provider_id=handle.kind)
-        )
+        """Use this provider for the session instead of the core's. The model stays.
+
+        It gets the core's clock and ids, and is closed when the last session or turn of the core
+        that uses it is over; parking closes it, too, and a resumed session opens it again. A
+        `ProviderHandle` keeps its own time and is left open for whoever made it.
+        """
+        given = GivenProvider.of(a_provider(provider))
+        return self._with(provider=given, spec=replace(self._request.spec, provider_id=given.kind))
 
     def model(
         self,

@@ -30,7 +30,7 @@ from .model.records import dataclass
 from .model.turn_input import TurnInput
 from .ports.cancel import CancelToken
 from .ports.provider import Provider, ResolvedProvider
-from .providers.handle import as_handle
+from .providers.shares import GivenProvider
 from .runtime.open_session import OpenSession, check_turn_id
 from .runtime.running_turns import RunningTurn
 from .runtime.turn.channel import ActivityChannel
@@ -71,8 +71,13 @@ class TurnBuilder(PromptSetters):
         return replace(self, _cancel=token)
 
     def provider(self, provider: Provider | ResolvedProvider) -> Self:
-        """Call this provider instead of the session's. The model stays what it was."""
-        return self._with(provider=as_handle(a_provider(provider)))
+        """Call this provider instead of the session's. The model stays what it was.
+
+        It gets the core's clock and ids, and is closed when the turn is over, unless another
+        session or turn of the core uses it, too. A `ProviderHandle` keeps its own time and is
+        left open for whoever made it.
+        """
+        return self._with(provider=GivenProvider.of(a_provider(provider)))
 
     def model(
         self,

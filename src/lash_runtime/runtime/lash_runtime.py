@@ -23,6 +23,7 @@ from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeP
 from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead
 from ..ports.store_errors import StoredSessionDeleted, StoreError
 from ..ports.turn_persistence import TurnPersistence
+from ..providers.shares import GivenProvider
 from .environment import RuntimeEnvironment
 from .faults import (
     RuntimeFault,
@@ -66,14 +67,15 @@ class SessionBinding:
     """What a host has decided about a session, apart from what the session holds.
 
     `policy` is what the host asked for; `host_prompt` says that its prompt counts over the one
-    that is stored. `owner` is who takes the leases, if the host has said so.
+    that is stored. `provider` is used instead of the core's, and `owner` is who takes the leases,
+    if the host has said so.
     """
 
     session_id: str
     store: TurnPersistence | None
-    resolver: RuntimeProviderResolver
     policy: SessionPolicy
     host_prompt: bool
+    provider: GivenProvider | None = None
     parent_session_id: str | None = None
     owner: LeaseOwnerIdentity | None = None
     start_over: StartOver | None = None
@@ -87,12 +89,14 @@ class LashRuntime:
         *,
         env: RuntimeEnvironment,
         binding: SessionBinding,
+        resolver: RuntimeProviderResolver,
         owner: LeaseOwnerIdentity,
         state: RuntimeSessionState | None = None,
     ) -> None:
         """Raises `SessionHasNoStore` where nodes that are not kept in memory would be lost."""
         self.env = env
         self.binding = binding
+        self._resolver = resolver
         self.session_id = binding.session_id
         self.store = binding.store
         if env.residency is Residency.ACTIVE_PATH_ONLY:
@@ -278,7 +282,7 @@ class LashRuntime:
     def provider_for(self, provider_id: str) -> ResolvedProvider:
         """The provider recorded under that id, or the fault `llm_provider`."""
         try:
-            return self.binding.resolver.resolve_provider_binding(provider_id).provider
+            return self._resolver.resolve_provider_binding(provider_id).provider
         except ProviderResolutionError as error:
             raise RuntimeFault(
                 "llm_provider",

@@ -276,9 +276,8 @@ class TurnExecution:
         return prompt, catalog.tool_specs()
 
     def _provider(self) -> ResolvedProvider:
-        override = self._request.overrides.provider
-        if override is not None:
-            return override
+        if self._request.provider is not None:
+            return self._request.provider
         return self._runtime.provider_for(self._policy.provider_id)
 
     def _scope(self, iteration: int) -> RuntimeScope:

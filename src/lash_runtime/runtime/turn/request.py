@@ -13,6 +13,7 @@ from ...model.turn_input import TextItem, TurnInput
 from ...ports.cancel import CancelToken
 from ...ports.provider import ResolvedProvider
 from ...ports.turn_ledger import StoredTurnOptions
+from ...providers.shares import GivenProvider
 
 ON_LOOP_LIMIT_CHARS: Final = 64 * 1024
 """Longer input is encoded and hashed in a thread, so that nobody else on the loop waits."""
@@ -22,7 +23,7 @@ ON_LOOP_LIMIT_CHARS: Final = 64 * 1024
 class TurnOverrides:
     """What differs from the session for this one turn. Nothing of it changes the session."""
 
-    provider: ResolvedProvider | None = None
+    provider: GivenProvider | None = None
     model: ModelSpec | None = None
     prompt: PromptLayer = PromptLayer.defaults()
     max_turns: int | None = None
@@ -40,11 +41,12 @@ class TurnOverrides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRequest:
-    """One turn to run."""
+    """One turn to run. `provider` is what is called in place of the session's."""
 
     turn_id: str
     input: TurnInput
     overrides: TurnOverrides = TurnOverrides()
+    provider: ResolvedProvider | None = None
     cancel: CancelToken = field(default_factory=CancelToken)
 
 

@@ -140,7 +140,7 @@ class TurnRun:
         before is told without any provider.
         """
         runtime = self._runtime
-        if self._request.overrides.provider is not None:
+        if self._request.provider is not None:
             return
         try:
             runtime.provider_for(runtime.state.effective_policy.provider_id)
