@@ -144,7 +144,7 @@ class ObservableSession:
         return self._observed.latest.policy
 
     def usage_report(self) -> SessionUsageReport:
-        """What the session has spent, as of its last commit."""
+        """What the session has spent in all its turns, as of its last commit."""
         return self._observed.latest.usage_report()
 
     def current_observation(self) -> SessionObservation:

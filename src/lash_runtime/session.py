@@ -113,7 +113,10 @@ class LashSession:
             return await self._live().runtime.orphaned_node_ids()
 
     def usage_report(self) -> SessionUsageReport:
-        """What the session has spent, as of its last commit."""
+        """What the session has spent in all its turns, by source and model, as of its last commit.
+
+        What the last turn alone has spent is in `read_view().token_usage`.
+        """
         return self._live().runtime.state.usage_report()
 
     def policy_snapshot(self) -> SessionPolicy:

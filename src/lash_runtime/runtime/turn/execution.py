@@ -154,8 +154,8 @@ class TurnExecution:
         state = replace(
             self._state,
             graph=self._draft.graph,
-            token_usage=turn.usage,
-            last_prompt_usage=turn.prompt_usage,
+            token_usage=turn.usage if turn.usage.total else self._state.token_usage,
+            last_prompt_usage=turn.prompt_usage or self._state.last_prompt_usage,
         ).with_usage(entries)
         with anyio.CancelScope(shield=True):
             if self._guard is not None:
