@@ -13,6 +13,7 @@ from .errors import (
     SessionNotDurable,
     SessionStillInUse,
     StoreFailure,
+    StoreSessionMismatch,
 )
 from .ports.attachments import AttachmentStoreError
 from .ports.store_errors import StoredSessionDeleted, StoreError
@@ -22,6 +23,7 @@ from .runtime.faults import (
     SessionInUse,
     SessionIsClosed,
     SessionIsDeleted,
+    StoreOfAnotherSession,
 )
 
 
@@ -53,6 +55,8 @@ def error_of_fault(fault: RuntimeFault) -> EmbedError:
             )
         case SessionHasNoStore():
             return SessionNotDurable(session_id=fault.session_id, operation=fault.operation)
+        case StoreOfAnotherSession():
+            return StoreSessionMismatch(loaded=fault.loaded, requested=fault.requested)
         case _ if fault.code == "core_closed":
             return CoreClosed()
         case _:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from ._arguments import a_text, an
 from ._translation import translated
 from .model.attachments import AttachmentRef
 from .ports.attachments import Attachments, StoredAttachment
@@ -23,6 +24,7 @@ class CoreAttachmentAccess:
 
         Raises `AttachmentFailure("attachment_not_found")` for one that is not stored.
         """
+        _check(attachment)
         with translated():
             env = await self._started()
             name = attachment if isinstance(attachment, str) else attachment.id
@@ -44,6 +46,7 @@ class CoreAttachmentAccess:
         Raises `AttachmentFailure("attachment_sweep_unsupported")` where the store or the
         sessions' storage offers no sweep. A failure stops the sweep; sweeping again goes on.
         """
+        an(timedelta, older_than, "older_than is a timedelta")
         with translated():
             env = await self._started()
             age_ms = round(older_than.total_seconds() * 1000)
@@ -73,6 +76,10 @@ class SessionAttachmentAccess:
         it; until then a sweep may remove it when it is old. Raises
         `AttachmentFailure("attachment_invalid")` for bytes that cannot be carried.
         """
+        an((bytes, bytearray, memoryview), data, "an image is given as its bytes")
+        for name, value in (("mime", mime), ("label", label)):
+            if value is not None:
+                a_text(value, name)
         with translated():
             return await self._attachments().put(data, mime, label=label)
 
@@ -81,5 +88,10 @@ class SessionAttachmentAccess:
 
         Raises `AttachmentFailure("attachment_not_found")` for one that is not stored.
         """
+        _check(attachment)
         with translated():
             return await self._attachments().get(attachment)
+
+
+def _check(attachment: AttachmentRef | str) -> None:
+    an((str, AttachmentRef), attachment, "an attachment is named by its AttachmentRef or its id")

@@ -5,7 +5,7 @@ sessions start belongs to it, and closing it waits for each of them.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from os import PathLike
 from types import TracebackType
@@ -14,21 +14,21 @@ from weakref import WeakSet
 
 import anyio
 
+from ._arguments import a_count, a_session_id, a_text, an, one_of
 from ._translation import translated
 from .attachment_access import CoreAttachmentAccess
 from .core_builder import AnyTool, LashCoreBuilder
 from .errors import (
     CoreClosed,
-    InvalidConfiguration,
-    InvalidSessionId,
     MissingSessionStoreFactory,
+    StoreSessionMismatch,
 )
 from .model.policy import ModelSpec, SessionPolicy
 from .model.session_meta import ChildRelation, RootRelation, SessionRelation
-from .model.unicode_text import why_not_storable
 from .ports.leases import LeaseOwnerIdentity
 from .ports.provider import Provider, ResolvedProvider
 from .ports.session_catalogue import (
+    MAX_PAGE,
     SessionDeleteReport,
     SessionOrder,
     SessionPage,
@@ -39,8 +39,9 @@ from .ports.turn_persistence import TurnPersistence
 from .protocols.standard import StandardProtocol
 from .runtime.environment import RuntimeEnvironment
 from .runtime.faults import SessionBusy
-from .runtime.lash_runtime import LashRuntime, SessionBinding
+from .runtime.lash_runtime import LashRuntime, SessionBinding, StartOver
 from .runtime.open_session import OpenSession
+from .runtime.state import RuntimeSessionState
 from .session import LashSession, OpenRequest, ParkedSession, SessionBuilder
 from .stores.local_process import local_process_liveness
 from .wiring import CoreParts, CoreWiring, resolver_over
@@ -81,6 +82,8 @@ class LashCore:
 
         The file is created and opened when the core is entered.
         """
+        an((str, PathLike), path, "the path of the database is a str or a path")
+        an(Iterable, tools, "tools is a list of tools")
         # Loaded here, so that a core over another storage need not load SQLite's.
         from .stores.sqlite import SqliteStorage
 
@@ -96,19 +99,21 @@ class LashCore:
     def session(self, session_id: str) -> SessionBuilder:
         """How to open the session of that id; no I/O. Raises `InvalidSessionId` for a blank id
         or one that is not storable text. Ids are keys and never become paths."""
-        _check_session_id(session_id)
+        a_session_id(session_id)
         return SessionBuilder(self._open_session, OpenRequest(session_id=session_id))
 
     async def resume(self, parked: ParkedSession) -> LashSession:
-        """Open a parked session again, with the provider, policy and store it was opened with.
+        """Open a parked session again, with the provider, policy, store and owner that it was
+        opened with.
 
         Shares the code of `open()`: what others have committed since is there, and a turn that
-        a dead process left is closed first.
+        a dead process left is closed first. A session that was parked fresh, before its first
+        turn, is fresh again.
         """
+        an(ParkedSession, parked, "what is resumed is the ParkedSession that park() gave")
         with translated():
             env = await self._started()
-            runtime = LashRuntime(env=env, binding=parked.binding, owner=self._new_owner())
-            return LashSession(await self._loaded(runtime))
+            return LashSession(await self._opened(env, parked.binding))
 
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
         """Delete the session and everything that is its own, whoever is using it.
@@ -122,7 +127,7 @@ class LashCore:
         then finishes it. Raises `MissingSessionStoreFactory` for a core that stores nothing, and
         `InvalidSessionId`.
         """
-        _check_session_id(session_id)
+        a_session_id(session_id)
         with translated():
             env = await self._started()
             deletion = env.tasks.start(
@@ -146,17 +151,18 @@ class LashCore:
         is from 1 to 1,000. Raises `MissingSessionStoreFactory` for a core that stores nothing,
         and a `StoreFailure` with the code `invalid_page_cursor`.
         """
-        try:
-            query = SessionQuery(order=SessionOrder(order), limit=limit, after=after)
-        except ValueError as error:
-            raise InvalidConfiguration(str(error)) from error
+        query = SessionQuery(
+            order=one_of(SessionOrder, order, "order"),
+            limit=a_count(limit, "limit", at_most=MAX_PAGE),
+            after=None if after is None else a_text(after, "after"),
+        )
         with translated():
             await self._started()
             return await self._catalogue().list_sessions(query)
 
     async def session_exists(self, session_id: str) -> bool:
         """Whether a session of that id is stored. Asking creates nothing; opening would."""
-        _check_session_id(session_id)
+        a_session_id(session_id)
         with translated():
             await self._started()
             request = SessionStoreCreateRequest(session_id=session_id)
@@ -203,6 +209,8 @@ class LashCore:
         for session in opened:
             session.end_deleted()
         env.cells.drop(session_id)
+        for session in opened:
+            await session.let_go()
         return report
 
     def _catalogue(self) -> SessionStoreFactory:
@@ -214,8 +222,7 @@ class LashCore:
         await env.tasks.aclose()
         for session in tuple(self._sessions):
             session.abandon()
-        if self._wiring.own_provider is not None:
-            await self._wiring.own_provider.close()
+        await self._wiring.providers.aclose()
         if self._wiring.own_replay is not None:
             self._wiring.own_replay.close()
         if self._wiring.storage is not None:
@@ -250,33 +257,54 @@ class LashCore:
 
     async def _open_session(self, request: OpenRequest) -> OpenSession:
         env = await self._started()
-        wiring = self._wiring
         spec = request.spec
-        resolver = wiring.resolver if request.provider is None else resolver_over(request.provider)
-        policy = spec.resolve_against(wiring.policy)
-        store = request.store or await self._store_of(request, policy)
-        runtime = LashRuntime(
-            env=env,
-            binding=SessionBinding(
-                session_id=request.session_id,
-                store=store,
-                resolver=resolver,
-                policy=policy,
-                host_prompt=spec.prompt is not None,
-                parent_session_id=request.parent_session_id,
-            ),
-            owner=request.owner or self._new_owner(),
-            state=request.state,
-            replace_session=request.fresh,
+        policy = spec.resolve_against(self._wiring.policy)
+        store = request.store
+        if store is None:
+            store = await self._store_of(request, policy)
+        else:
+            await _check_store(store, request.session_id)
+        binding = SessionBinding(
+            session_id=request.session_id,
+            store=store,
+            policy=policy,
+            host_prompt=spec.prompt is not None,
+            provider=request.provider,
+            parent_session_id=request.parent_session_id,
+            owner=request.owner,
+            start_over=StartOver() if request.fresh else None,
         )
-        if request.fresh or request.state is not None:
-            return self._opened(runtime)
-        return await self._loaded(runtime)
+        return await self._opened(env, binding, request.state)
 
-    async def _loaded(self, runtime: LashRuntime) -> OpenSession:
+    async def _opened(
+        self,
+        env: RuntimeEnvironment,
+        binding: SessionBinding,
+        state: RuntimeSessionState | None = None,
+    ) -> OpenSession:
+        """An open session, with `state` or as it is stored, that holds its own provider."""
+        use = None if binding.provider is None else env.providers.use(binding.provider)
+        try:
+            runtime = LashRuntime(
+                env=env,
+                binding=binding,
+                resolver=self._wiring.resolver if use is None else resolver_over(use.provider),
+                owner=binding.owner or self._new_owner(),
+                state=state,
+            )
+            if state is None and binding.store is not None and not runtime.starts_over:
+                await self._load(runtime)
+        except BaseException:
+            if use is not None:
+                await use.end()
+            raise
+        runtime.publish()
+        session = OpenSession(runtime, use)
+        self._sessions.add(session)
+        return session
+
+    async def _load(self, runtime: LashRuntime) -> None:
         """Bring the stored session into memory, closed by whoever left it open."""
-        if runtime.store is None:
-            return self._opened(runtime)
         closed = False
         # A turn that runs in this core closes what it finds. To take the session from under it,
         # or from under the next one in line, would refuse them.
@@ -288,13 +316,6 @@ class LashCore:
                 )
         if not closed:
             runtime.state = await runtime.load()
-        return self._opened(runtime)
-
-    def _opened(self, runtime: LashRuntime) -> OpenSession:
-        runtime.publish()
-        session = OpenSession(runtime)
-        self._sessions.add(session)
-        return session
 
     async def _store_of(
         self, request: OpenRequest, policy: SessionPolicy
@@ -331,10 +352,11 @@ class LashCore:
             )
 
 
-def _check_session_id(session_id: str) -> None:
-    reason = "it is blank" if not session_id.strip() else why_not_storable(session_id)
-    if reason is not None:
-        raise InvalidSessionId(reason=reason)
+async def _check_store(store: TurnPersistence, session_id: str) -> None:
+    """A store that a host has picked may be that of another session, also one without a turn."""
+    meta = await store.load_session_meta()
+    if meta is not None and meta.session_id != session_id:
+        raise StoreSessionMismatch(loaded=meta.session_id, requested=session_id)
 
 
 async def _close_unfinished(runtime: LashRuntime) -> bool:

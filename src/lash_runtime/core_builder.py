@@ -3,9 +3,29 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-from .errors import InvalidConfiguration
+from ._arguments import (
+    ATTACHMENT_STORE,
+    CLOCK,
+    DEFAULT_CONTEXT_WINDOW,
+    EFFECT_HOST,
+    ID_SOURCE,
+    LIVE_REPLAY_STORE,
+    PROTOCOL,
+    STORAGE,
+    STORE_FACTORY,
+    TOOL_PROVIDER,
+    a_count,
+    a_layer,
+    a_model,
+    a_part,
+    a_provider,
+    a_spec,
+    an,
+    one_of,
+)
+from ._prompt_setters import PromptSetters
 from .model.policy import ModelSpec, SessionSpec
-from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
+from .model.prompt import PromptLayer
 from .model.records import dataclass, replace
 from .ports.attachments import AttachmentStore
 from .ports.clock import Clock
@@ -17,7 +37,7 @@ from .ports.replay import LiveReplayStore
 from .ports.storage import SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
 from .protocols.standard import StandardProtocol
-from .providers.handle import as_handle
+from .providers.shares import GivenProvider
 from .runtime.residency import Residency
 from .stores.memory import MemoryStorage
 from .tools import FunctionTool, FunctionToolProvider
@@ -26,16 +46,16 @@ from .wiring import CoreParts, CoreWiring
 if TYPE_CHECKING:
     from .core import LashCore
 
-DEFAULT_CONTEXT_WINDOW = 128_000
-"""The prompt budget, in tokens, of a model that was given by name alone."""
-
 AnyTool: TypeAlias = FunctionTool[..., Any] | ToolProvider
 
 
 @dataclass(frozen=True, slots=True)
-class LashCoreBuilder:
-    """What a core is made of. A value: each setter returns a new builder, and nothing is
-    checked or opened before `build()`."""
+class LashCoreBuilder(PromptSetters):
+    """What a core is made of. A value: each setter returns a new builder.
+
+    A setter raises `InvalidConfiguration` for what cannot work by itself. Whether the parts make
+    a whole is checked by `build()`, and nothing is opened before the core is entered.
+    """
 
     _make: "Callable[[CoreWiring], LashCore]"
     _parts: CoreParts = CoreParts()
@@ -43,16 +63,16 @@ class LashCoreBuilder:
 
     def protocol(self, protocol: StandardProtocol) -> Self:
         """How a turn goes on from each answer of the model."""
-        return self._with(protocol=protocol)
+        return self._with(protocol=a_part(protocol, "a protocol", PROTOCOL))
 
     def provider(self, provider: Provider | ResolvedProvider) -> Self:
         """Where models are called, unless a session or a turn says otherwise.
 
-        The core closes the provider with itself. A `ProviderHandle` is left open for whoever
-        made it: pass one to share it between cores.
+        The provider gets the core's clock and ids, and the core closes it with itself. A
+        `ProviderHandle` keeps its own and is left open for whoever made it: pass one to share it
+        between cores.
         """
-        handle = as_handle(provider)
-        return self._with(provider=handle, own_provider=None if handle is provider else handle)
+        return self._with(provider=GivenProvider.of(a_provider(provider)))
 
     def model(
         self,
@@ -63,30 +83,28 @@ class LashCoreBuilder:
         variant: str | None = None,
     ) -> Self:
         """The model: a name with its limits in tokens, or a whole `ModelSpec`."""
-        if isinstance(model, str):
-            try:
-                model = ModelSpec.from_token_limits(
-                    model,
-                    context_window=context_window,
-                    output_capacity=output_capacity,
-                    variant=variant,
-                )
-            except ValueError as error:
-                raise InvalidConfiguration(str(error)) from error
-        return self._with(spec=replace(self._parts.spec, model=model))
+        spec = a_model(
+            model,
+            context_window=context_window,
+            output_capacity=output_capacity,
+            variant=variant,
+        )
+        return self._with(spec=replace(self._parts.spec, model=spec))
 
     def max_turns(self, max_turns: int) -> Self:
         """How many rounds of tools a turn may have before it has to answer."""
-        if max_turns < 1:
-            raise InvalidConfiguration(f"max_turns must be at least 1, got {max_turns}")
-        return self._with(spec=replace(self._parts.spec, max_turns=max_turns))
+        rounds = a_count(max_turns, "max_turns")
+        return self._with(spec=replace(self._parts.spec, max_turns=rounds))
 
     def session_spec(self, spec: SessionSpec) -> Self:
         """Set what `spec` sets; what earlier setters have set and `spec` leaves open stays."""
-        return self._with(spec=spec.over(self._parts.spec))
+        return self._with(spec=a_spec(spec).over(self._parts.spec))
 
     def tools(self, *tools: AnyTool) -> Self:
         """Add tools: functions made with `@tool`, and providers of many tools."""
+        for tool in tools:
+            if not isinstance(tool, FunctionTool):
+                a_part(tool, "a function made with @tool, or a tool provider,", TOOL_PROVIDER)
         functions = [tool for tool in tools if isinstance(tool, FunctionTool)]
         providers: list[ToolProvider] = [
             tool for tool in tools if not isinstance(tool, FunctionTool)
@@ -100,68 +118,49 @@ class LashCoreBuilder:
 
         The core opens the storage and closes it.
         """
-        return self._with(storage=storage)
+        return self._with(storage=a_part(storage, "a storage", STORAGE))
 
     def store_factory(self, factory: SessionStoreFactory) -> Self:
         """Where sessions are stored. The host opens and closes what is behind it."""
-        return self._with(session_stores=factory)
+        return self._with(session_stores=a_part(factory, "a store factory", STORE_FACTORY))
 
     def attachment_store(self, store: AttachmentStore) -> Self:
         """Where the bytes of images are kept."""
-        return self._with(attachments=store)
+        return self._with(attachments=a_part(store, "an attachment store", ATTACHMENT_STORE))
 
     def max_attachment_bytes(self, max_bytes: int) -> Self:
         """The largest image that is taken; 20 MiB unless set."""
-        if max_bytes < 1:
-            raise InvalidConfiguration(f"max_attachment_bytes must be at least 1, got {max_bytes}")
-        return self._with(max_attachment_bytes=max_bytes)
+        return self._with(max_attachment_bytes=a_count(max_bytes, "max_attachment_bytes"))
 
     def effect_host(self, host: EffectHost) -> Self:
         """Who executes the steps of a turn."""
-        return self._with(effect_host=host)
+        return self._with(effect_host=a_part(host, "an effect host", EFFECT_HOST))
 
     def residency(self, residency: Residency | Literal["keep_all", "active_path_only"]) -> Self:
         """How much of an open session is in memory: everything, unless set, or its active path
         alone. The latter needs a store: without one, opening a session raises
         `SessionNotDurable`."""
-        try:
-            return self._with(residency=Residency(residency))
-        except ValueError as error:
-            known = ", ".join(repr(member.value) for member in Residency)
-            raise InvalidConfiguration(
-                f"unknown residency {residency!r}: it is one of {known}"
-            ) from error
+        return self._with(residency=one_of(Residency, residency, "residency"))
 
     def live_replay_store(self, store: LiveReplayStore) -> Self:
         """Where observers catch up from."""
-        return self._with(replay=store)
+        return self._with(replay=a_part(store, "a live replay store", LIVE_REPLAY_STORE))
 
     def lease_timings(self, timings: LeaseTimings) -> Self:
         """How long a session stays held by a process that no longer answers for it."""
-        return self._with(lease_timings=timings)
+        return self._with(lease_timings=an(LeaseTimings, timings, "lease timings are LeaseTimings"))
 
     def clock(self, clock: Clock) -> Self:
-        return self._with(clock=clock)
+        """What tells the time to everything in the core, leases and waiting included."""
+        return self._with(clock=a_part(clock, "a clock", CLOCK))
 
     def ids(self, ids: IdSource) -> Self:
         """Where ids come from; with a clock of one's own this makes runs repeatable."""
-        return self._with(ids=ids)
+        return self._with(ids=a_part(ids, "an id source", ID_SOURCE))
 
     def prompt_layer(self, layer: PromptLayer) -> Self:
         """Replace the prompt layer that holds for all sessions. Never stored."""
-        return self._with(prompt=layer)
-
-    def prompt_template(self, template: PromptTemplate) -> Self:
-        return self.prompt_layer(self._parts.prompt.with_template(template))
-
-    def prompt_contribution(self, contribution: PromptContribution) -> Self:
-        return self.prompt_layer(self._parts.prompt.add_contribution(contribution))
-
-    def replace_prompt_slot(self, slot: PromptSlot, *contributions: PromptContribution) -> Self:
-        return self.prompt_layer(self._parts.prompt.replace_slot(slot, contributions))
-
-    def clear_prompt_slot(self, slot: PromptSlot) -> Self:
-        return self.prompt_layer(self._parts.prompt.clear_slot(slot))
+        return self._with_prompt(a_layer(layer))
 
     def build(self) -> "LashCore":
         """Check the wiring and make the core. Raises a `WiringError` that says what is missing.
@@ -173,6 +172,13 @@ class LashCoreBuilder:
         if self._memory_by_default and parts.lacks_facets:
             parts = replace(parts, storage=MemoryStorage())
         return self._make(parts.wired())
+
+    @property
+    def _prompt(self) -> PromptLayer:
+        return self._parts.prompt
+
+    def _with_prompt(self, layer: PromptLayer) -> Self:
+        return self._with(prompt=layer)
 
     def _with(self, **changes: object) -> Self:
         return replace(self, _parts=replace(self._parts, **changes))  # type: ignore[arg-type]

@@ -31,9 +31,11 @@ TERMINAL_CODES = frozenset(
         "attachment_invalid",
         "attachment_not_found",
         "attachment_sweep_unsupported",
+        "durable_effect_host_requires_handler_context",
         "execution_scope_turn_id_mismatch",
         "invalid_page_cursor",
         "invalid_turn_id",
+        "llm_provider",
         "missing_execution_scope_id",
         "session_closed",
         "session_deleted",
@@ -42,6 +44,8 @@ TERMINAL_CODES = frozenset(
         "storage_forked",
         "storage_wrong_loop",
         "turn_content_conflict",
+        "turn_not_available",
+        "turn_of_replaced_history",
     }
 )
 
@@ -155,7 +159,8 @@ class StoreSessionMismatch(SessionError):
 
     def __init__(self, *, loaded: str, requested: str) -> None:
         super().__init__(
-            f"the state belongs to session {loaded!r}, but session {requested!r} was asked for"
+            f"this is of session {loaded!r}, but session {requested!r} was asked for: give each "
+            "session a state and a store of its own"
         )
         self.loaded = loaded
         self.requested = requested

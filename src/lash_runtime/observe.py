@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from ._arguments import an
 from .errors import RuntimeFailure
 from .kernel.read_view import SessionReadView
 from .model.policy import SessionPolicy
@@ -143,7 +144,7 @@ class ObservableSession:
         return self._observed.latest.policy
 
     def usage_report(self) -> SessionUsageReport:
-        """What the session has spent, as of its last commit."""
+        """What the session has spent in all its turns, as of its last commit."""
         return self._observed.latest.usage_report()
 
     def current_observation(self) -> SessionObservation:
@@ -157,6 +158,7 @@ class ObservableSession:
         Raises `RuntimeFailure("live_replay")` for a cursor that is malformed or of another
         session, with the reason as its cause.
         """
+        _check(cursor)
         with _translated():
             return self._observed.resume(cursor)
 
@@ -165,6 +167,7 @@ class ObservableSession:
 
         Raises as `resume_from_cursor` does. Most readers want `subscribe_and_recover`.
         """
+        _check(cursor)
         with _translated():
             found = self._observed.subscribe(cursor)
         if isinstance(found, SessionGap):
@@ -174,6 +177,7 @@ class ObservableSession:
     def subscribe_and_recover(self, cursor: SessionCursor) -> "SessionObservationStream":
         """The same as a stream that gets over gaps by itself. It starts at its first read, so a
         cursor that cannot be used is reported there."""
+        _check(cursor)
         return SessionObservationStream(self._observed, cursor)
 
 
@@ -300,6 +304,10 @@ class SessionObservationStream:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _check(cursor: SessionCursor) -> None:
+    an(SessionCursor, cursor, "a cursor is a SessionCursor: SessionCursor(text) makes one of text")
 
 
 @contextmanager

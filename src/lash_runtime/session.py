@@ -7,13 +7,27 @@ from dataclasses import field
 from types import TracebackType
 from typing import Self
 
+from ._arguments import (
+    DEFAULT_CONTEXT_WINDOW,
+    STORE,
+    a_count,
+    a_layer,
+    a_model,
+    a_part,
+    a_provider,
+    a_session_id,
+    a_spec,
+    a_text,
+    an,
+)
+from ._prompt_setters import PromptSetters
 from ._translation import translated
 from .attachment_access import SessionAttachmentAccess
-from .errors import InvalidConfiguration, SessionClosed, StoreSessionMismatch
+from .errors import SessionClosed, StoreSessionMismatch
 from .kernel.read_view import SessionReadView
 from .model.nodes import SessionNodeRecord
 from .model.policy import ModelSpec, SessionPolicy, SessionSpec
-from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
+from .model.prompt import PromptLayer
 from .model.records import dataclass, replace
 from .model.turn_input import TurnInput
 from .model.usage import SessionUsageReport
@@ -21,7 +35,7 @@ from .observe import ObservableSession
 from .ports.leases import LeaseOwnerIdentity
 from .ports.provider import Provider, ResolvedProvider
 from .ports.turn_persistence import TurnPersistence
-from .providers.handle import as_handle
+from .providers.shares import GivenProvider
 from .runtime.lash_runtime import SessionBinding
 from .runtime.open_session import OpenSession
 from .runtime.session_attachments import SessionAttachments
@@ -55,10 +69,8 @@ class LashSession:
 
     def turn(self, turn_input: TurnInput | str) -> TurnBuilder:
         """A turn that says `turn_input`; see `TurnBuilder` for how to run it."""
-        said: object = TurnInput.text(turn_input) if isinstance(turn_input, str) else turn_input
-        if not isinstance(said, TurnInput):
-            kind = type(said).__name__
-            raise InvalidConfiguration(f"a turn says a str or a TurnInput, not a {kind}")
+        said = TurnInput.text(turn_input) if isinstance(turn_input, str) else turn_input
+        an(TurnInput, said, "a turn says a str or a TurnInput")
         return TurnBuilder(self._live(), said)
 
     @property
@@ -87,6 +99,7 @@ class LashSession:
 
         Raises `SessionNotDurable` for a node that is not in memory if there is no store.
         """
+        a_text(node_id, "a node id")
         with translated():
             return await self._live().runtime.historic_node(node_id)
 
@@ -100,7 +113,10 @@ class LashSession:
             return await self._live().runtime.orphaned_node_ids()
 
     def usage_report(self) -> SessionUsageReport:
-        """What the session has spent, as of its last commit."""
+        """What the session has spent in all its turns, by source and model, as of its last commit.
+
+        What the last turn alone has spent is in `read_view().token_usage`.
+        """
         return self._live().runtime.state.usage_report()
 
     def policy_snapshot(self) -> SessionPolicy:
@@ -135,6 +151,7 @@ class LashSession:
     async def park(self) -> "ParkedSession":
         """Close the session and keep the few hundred bytes that `core.resume` needs.
 
+        What was opened fresh and has had no turn stays fresh: nothing is stored or replaced.
         Raises `SessionStillInUse` while another handle or a turn uses the session, and
         `SessionNotDurable` for a session without a store; the handle stays usable then.
         """
@@ -198,7 +215,7 @@ class OpenRequest:
 
     session_id: str
     spec: SessionSpec = SessionSpec()
-    provider: ResolvedProvider | None = None
+    provider: GivenProvider | None = None
     parent_session_id: str | None = None
     store: TurnPersistence | None = None
     owner: LeaseOwnerIdentity | None = None
@@ -209,7 +226,7 @@ class OpenRequest:
 Opener = Callable[[OpenRequest], Awaitable[OpenSession]]
 
 
-class SessionBuilder:
+class SessionBuilder(PromptSetters):
     """How to open a session; nothing happens before `open()`, `open_fresh()`,
     `open_with_state()` or `async with`.
 
@@ -225,50 +242,59 @@ class SessionBuilder:
         self._entered: dict[object, list[LashSession]] = {}
 
     def provider(self, provider: Provider | ResolvedProvider) -> Self:
-        """Use this provider for the session instead of the core's. The model stays."""
-        handle = as_handle(provider)
-        return self._with(
-            provider=handle, spec=replace(self._request.spec, provider_id=handle.kind)
-        )
+        """Use this provider for the session instead of the core's. The model stays.
 
-    def model(self, model: ModelSpec) -> Self:
-        return self._with(spec=replace(self._request.spec, model=model))
+        It gets the core's clock and ids, and is closed when the last session or turn of the core
+        that uses it is over; parking closes it, too, and a resumed session opens it again. A
+        `ProviderHandle` keeps its own time and is left open for whoever made it.
+        """
+        given = GivenProvider.of(a_provider(provider))
+        return self._with(provider=given, spec=replace(self._request.spec, provider_id=given.kind))
+
+    def model(
+        self,
+        model: str | ModelSpec,
+        *,
+        context_window: int = DEFAULT_CONTEXT_WINDOW,
+        output_capacity: int | None = None,
+        variant: str | None = None,
+    ) -> Self:
+        """The session's model: a name with its limits in tokens, or a whole `ModelSpec`."""
+        spec = a_model(
+            model,
+            context_window=context_window,
+            output_capacity=output_capacity,
+            variant=variant,
+        )
+        return self._with(spec=replace(self._request.spec, model=spec))
 
     def max_turns(self, max_turns: int | None) -> Self:
-        return self._with(spec=replace(self._request.spec, max_turns=max_turns))
+        """How many rounds of tools a turn may have before it has to answer; `None` for as many
+        as it takes."""
+        rounds = None if max_turns is None else a_count(max_turns, "max_turns")
+        return self._with(spec=replace(self._request.spec, max_turns=rounds))
 
     def session_spec(self, spec: SessionSpec) -> Self:
         """Set what `spec` sets; what earlier setters have set and `spec` leaves open stays."""
-        return self._with(spec=spec.over(self._request.spec))
+        return self._with(spec=a_spec(spec).over(self._request.spec))
 
     def parent(self, session_id: str) -> Self:
         """Record the session as a child of `session_id`."""
-        return self._with(parent_session_id=session_id)
+        return self._with(parent_session_id=a_session_id(session_id))
 
     def store(self, store: TurnPersistence) -> Self:
         """Use exactly this store, which the host owns, instead of the core's."""
-        return self._with(store=store)
+        return self._with(store=a_part(store, "a session's store", STORE))
 
     def session_execution_owner(self, owner: LeaseOwnerIdentity) -> Self:
         """Take leases as `owner`. For hosts that already let only one process at a session and
         want its next incarnation to re-enter; by default every open is an owner of its own."""
+        an(LeaseOwnerIdentity, owner, "an owner is a LeaseOwnerIdentity")
         return self._with(owner=owner)
 
     def prompt_layer(self, layer: PromptLayer) -> Self:
         """Replace the session's prompt layer, also over one that is stored."""
-        return self._with(spec=replace(self._request.spec, prompt=layer))
-
-    def prompt_template(self, template: PromptTemplate) -> Self:
-        return self.prompt_layer(self._prompt.with_template(template))
-
-    def prompt_contribution(self, contribution: PromptContribution) -> Self:
-        return self.prompt_layer(self._prompt.add_contribution(contribution))
-
-    def replace_prompt_slot(self, slot: PromptSlot, *contributions: PromptContribution) -> Self:
-        return self.prompt_layer(self._prompt.replace_slot(slot, contributions))
-
-    def clear_prompt_slot(self, slot: PromptSlot) -> Self:
-        return self.prompt_layer(self._prompt.clear_slot(slot))
+        return self._with_prompt(a_layer(layer))
 
     async def open(self) -> LashSession:
         """Open the session as it is stored, or empty if nothing is.
@@ -278,14 +304,23 @@ class SessionBuilder:
         return await self._open(self._request)
 
     async def open_fresh(self) -> LashSession:
-        """Open the session empty. What is stored is not read; the first turn replaces it."""
+        """Open the session empty. What is stored is not read; the first turn replaces it.
+
+        The replacement happens once, with that turn, also after parking and resuming; until then
+        what is stored stays, and stays for good if the session is closed without a turn. A turn
+        id of the old history is refused with `turn_of_replaced_history`. One whose turn has
+        already replaced the history, when the same request is made again, gives its result.
+        """
         return await self._open(replace(self._request, fresh=True))
 
     async def open_with_state(self, state: SessionReadView) -> LashSession:
-        """Open the session with `state`, which replaces what is stored at the next commit.
+        """Open the session with `state`, which replaces what is stored at the next commit: that
+        of a turn, or of closing or parking. Turn ids of the old history are refused as by
+        `open_fresh`.
 
         Raises `StoreSessionMismatch` if `state` is that of another session.
         """
+        an(SessionReadView, state, "a state is a SessionReadView")
         if state.session_id != self._request.session_id:
             raise StoreSessionMismatch(loaded=state.session_id, requested=self._request.session_id)
         return await self._open(replace(self._request, state=state_of_view(state)))
@@ -312,6 +347,9 @@ class SessionBuilder:
     @property
     def _prompt(self) -> PromptLayer:
         return self._request.spec.prompt or PromptLayer()
+
+    def _with_prompt(self, layer: PromptLayer) -> Self:
+        return self._with(spec=replace(self._request.spec, prompt=layer))
 
     def _with(self, **changes: object) -> Self:
         return type(self)(self._opener, replace(self._request, **changes))  # type: ignore[arg-type]

@@ -3,21 +3,34 @@
 Nothing happens before `run()`, `stream()` or `stream_to()`.
 """
 
+import asyncio
 import warnings
 from types import TracebackType
 from typing import Any, Self
 
+from ._arguments import (
+    DEFAULT_CONTEXT_WINDOW,
+    SINK,
+    a_count,
+    a_layer,
+    a_model,
+    a_part,
+    a_provider,
+    a_text,
+    an,
+)
+from ._prompt_setters import PromptSetters
 from ._translation import translated
 from .errors import InvalidConfiguration
 from .model.activity import TurnActivity
 from .model.policy import ModelSpec, ProtocolTurnOptions
-from .model.prompt import PromptContribution, PromptLayer, PromptSlot, PromptTemplate
+from .model.prompt import PromptLayer
 from .model.records import dataclass, replace
 from .model.turn_input import TurnInput
 from .ports.cancel import CancelToken
 from .ports.provider import Provider, ResolvedProvider
-from .providers.handle import as_handle
-from .runtime.open_session import OpenSession
+from .providers.shares import GivenProvider
+from .runtime.open_session import OpenSession, check_turn_id
 from .runtime.running_turns import RunningTurn
 from .runtime.turn.channel import ActivityChannel
 from .runtime.turn.request import TurnOverrides, TurnRequest
@@ -26,7 +39,7 @@ from .runtime.turn.sinks import CollectingSink, TurnActivitySink
 
 
 @dataclass(frozen=True, slots=True)
-class TurnBuilder:
+class TurnBuilder(PromptSetters):
     """How to run one turn; nothing happens before `run()`, `stream()` or `stream_to()`.
 
     Each setter returns a new builder, so that a half-configured one can be kept and reused.
@@ -46,46 +59,56 @@ class TurnBuilder:
     def turn_id(self, turn_id: str) -> Self:
         """Name the turn. Running it again under the same id with the same content gives the
         result of the first run instead of a second turn; other content is refused."""
+        a_text(turn_id, "a turn id")
+        with translated():
+            check_turn_id(turn_id)
         return replace(self, _turn_id=turn_id)
 
     def cancel(self, token: CancelToken) -> Self:
         """Cancel the turn when `token` fires, from any task or thread."""
+        an(CancelToken, token, "a turn is cancelled by a CancelToken")
         return replace(self, _cancel=token)
 
     def provider(self, provider: Provider | ResolvedProvider) -> Self:
-        """Call this provider instead of the session's. The model stays what it was."""
-        return self._with(provider=as_handle(provider))
+        """Call this provider instead of the session's. The model stays what it was.
 
-    def model(self, model: ModelSpec) -> Self:
-        return self._with(model=model)
+        It gets the core's clock and ids, and is closed when the turn is over, unless another
+        session or turn of the core uses it, too. A `ProviderHandle` keeps its own time and is
+        left open for whoever made it.
+        """
+        return self._with(provider=GivenProvider.of(a_provider(provider)))
+
+    def model(
+        self,
+        model: str | ModelSpec,
+        *,
+        context_window: int = DEFAULT_CONTEXT_WINDOW,
+        output_capacity: int | None = None,
+        variant: str | None = None,
+    ) -> Self:
+        """This turn's model: a name with its limits in tokens, or a whole `ModelSpec`."""
+        spec = a_model(
+            model,
+            context_window=context_window,
+            output_capacity=output_capacity,
+            variant=variant,
+        )
+        return self._with(model=spec)
 
     def max_turns(self, max_turns: int) -> Self:
         """How many rounds of tools the turn may have before it has to answer."""
-        if max_turns < 1:
-            raise InvalidConfiguration(f"max_turns must be at least 1, got {max_turns}")
-        return self._with(max_turns=max_turns)
+        return self._with(max_turns=a_count(max_turns, "max_turns"))
 
     def protocol_turn_options(self, options: ProtocolTurnOptions) -> Self:
         """Options that the protocol understands, on top of those of the session. They are part of
         the input, and so of what a repeated turn id is compared by."""
+        an(ProtocolTurnOptions, options, "options of a protocol are ProtocolTurnOptions")
         said = self._input.model_copy(update={"protocol_turn_options": options})
         return replace(self, _input=said)
 
     def prompt_layer(self, layer: PromptLayer) -> Self:
         """Replace this turn's prompt layer."""
-        return self._with(prompt=layer)
-
-    def prompt_template(self, template: PromptTemplate) -> Self:
-        return self.prompt_layer(self._overrides.prompt.with_template(template))
-
-    def prompt_contribution(self, contribution: PromptContribution) -> Self:
-        return self.prompt_layer(self._overrides.prompt.add_contribution(contribution))
-
-    def replace_prompt_slot(self, slot: PromptSlot, *contributions: PromptContribution) -> Self:
-        return self.prompt_layer(self._overrides.prompt.replace_slot(slot, contributions))
-
-    def clear_prompt_slot(self, slot: PromptSlot) -> Self:
-        return self.prompt_layer(self._overrides.prompt.clear_slot(slot))
+        return self._with_prompt(a_layer(layer))
 
     async def run(self) -> TurnOutput:
         """Run the turn and collect what happens on the way.
@@ -102,16 +125,31 @@ class TurnBuilder:
 
         An exception of the sink is logged and costs it that one activity. Raises as `run`.
         """
+        a_part(sink, "a sink", SINK)
         with translated():
             return await self._start(sink).result()
 
     def stream(self) -> "TurnStream":
         """Start the turn and read it activity by activity. Needs a running event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise InvalidConfiguration(
+                "stream() starts the turn and needs a running event loop: call it in the "
+                "coroutine that reads the stream"
+            ) from error
         channel = ActivityChannel()
         with translated():
             turn = self._start(channel)
         turn.on_over(channel.end)
         return TurnStream(turn, channel)
+
+    @property
+    def _prompt(self) -> PromptLayer:
+        return self._overrides.prompt
+
+    def _with_prompt(self, layer: PromptLayer) -> Self:
+        return self._with(prompt=layer)
 
     def _with(self, **changes: Any) -> Self:
         return replace(self, _overrides=replace(self._overrides, **changes))

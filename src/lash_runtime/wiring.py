@@ -27,8 +27,8 @@ from .ports.replay import LiveReplayStore
 from .ports.storage import SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
 from .protocols.standard import StandardProtocol
-from .providers.handle import ProviderHandle
 from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
+from .providers.shares import GivenProvider, ProviderShares
 from .replay.memory import InMemoryLiveReplayStore
 from .runtime.environment import RuntimeEnvironment
 from .runtime.lanes import SessionLanes
@@ -46,8 +46,7 @@ class CoreParts:
     """What a builder was given so far. A facet that is set wins over that of the storage."""
 
     protocol: StandardProtocol | None = None
-    provider: ResolvedProvider | None = None
-    own_provider: ProviderHandle | None = None
+    provider: GivenProvider | None = None
     spec: SessionSpec = SessionSpec()
     prompt: PromptLayer = PromptLayer.defaults()
     tools: tuple[ToolProvider, ...] = ()
@@ -77,19 +76,13 @@ class CoreParts:
         duplicate or at odds: the protocol first, then the model, then the facets."""
         if self.protocol is None:
             raise MissingProtocolPlugin
-        model = self.spec.model
-        if model is None:
+        if self.spec.model is None:
             raise MissingModelSpec
-        if not model.id.strip():
-            raise InvalidConfiguration("the model has no name: give .model('name', ...)")
         stores, attachments, effect_host = self._facets()
         clock, ids = self.clock or SystemClock(), self.ids or SystemIds()
-        provider: ResolvedProvider | None = self.provider
-        own_provider = self.own_provider
-        if own_provider is not None:
-            # A handle that the host made keeps the time that the host gave it.
-            own_provider = own_provider.with_time(clock, ids)
-            provider = own_provider
+        providers = ProviderShares(clock=clock, ids=ids)
+        # Held for as long as the core lives, and closed with all that is held by then.
+        provider = None if self.provider is None else providers.use(self.provider).provider
         provider_id = "" if self.provider is None else self.provider.kind
         replay, own_replay = self.replay, None
         if replay is None:
@@ -98,7 +91,7 @@ class CoreParts:
             protocol=self.protocol,
             policy=self.spec.resolve_against(SessionPolicy(provider_id=provider_id)),
             resolver=resolver_over(provider),
-            own_provider=own_provider,
+            providers=providers,
             core_prompt=self.prompt,
             catalog=self._catalog(),
             storage=self.storage,
@@ -143,13 +136,13 @@ class CoreParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreWiring:
-    """The resolved parts of one core. `own_provider` and `own_replay` are the provider and the
-    replay store if they are the core's own, to be closed with it."""
+    """The resolved parts of one core. `own_replay` is the replay store if it is the core's own,
+    to be closed with it."""
 
     protocol: StandardProtocol
     policy: SessionPolicy
     resolver: RuntimeProviderResolver
-    own_provider: ResolvedProvider | None
+    providers: ProviderShares
     core_prompt: PromptLayer
     catalog: ToolCatalog
     storage: Storage | None
@@ -178,6 +171,7 @@ class CoreWiring:
             protocol=self.protocol,
             catalog=self.catalog,
             core_prompt=self.core_prompt,
+            providers=self.providers,
             tasks=tasks,
             keeper=LeaseKeeper(timings=self.lease_timings, clock=self.clock, tasks=tasks),
             lanes=SessionLanes(),

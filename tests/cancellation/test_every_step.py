@@ -10,9 +10,18 @@ import anyio
 import pytest
 
 from cancellation.stepping import AtStep, SteppingLoop
-from lash_runtime import LashCore, LashSession, MessageRole, PartKind, tool
+from lash_runtime import (
+    LashCore,
+    LashSession,
+    LeaseOwnerIdentity,
+    MessageRole,
+    PartKind,
+    tool,
+)
 from lash_runtime.kernel.resume_safety import resume_safe
 from lash_runtime.model.llm import LlmRequest, LlmResponse
+from lash_runtime.ports.leases import LeaseAcquired
+from lash_runtime.ports.storage import SessionStoreCreateRequest, Storage
 from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import (
@@ -24,6 +33,8 @@ from lash_runtime.testing import (
 )
 
 pytestmark = pytest.mark.anyio
+
+SECOND = LeaseOwnerIdentity(owner_id="somebody else", incarnation_id="1")
 
 MOST_STEPS = 2_000
 """More than any turn of this file takes; reaching it means that a turn never ended."""
@@ -62,8 +73,12 @@ def _answer(request: LlmRequest) -> Call | LlmResponse:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def core(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LashCore]:
-    storage = MemoryStorage() if request.param == "memory" else SqliteStorage(tmp_path / "a.db")
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return MemoryStorage() if request.param == "memory" else SqliteStorage(tmp_path / "a.db")
+
+
+@pytest.fixture
+async def core(storage: Storage) -> AsyncIterator[LashCore]:
     built = (
         LashCore.standard_builder()
         .provider(ScriptedProvider(otherwise=_answer, record=False))
@@ -102,6 +117,16 @@ async def _cancelled_at(session: LashSession, step: int, times: int) -> bool:
     return cancelling.reached
 
 
+async def _assert_free(storage: Storage, session_id: str) -> None:
+    """Nobody holds the lane any more: a second owner gets it at once, before the first one has
+    used the session again and so given back what it may have kept."""
+    stores = storage.session_stores
+    store = await stores.create_store(SessionStoreCreateRequest(session_id=session_id))
+    claimed = await store.try_claim_session_execution_lease(session_id, SECOND, 30_000)
+    assert isinstance(claimed, LeaseAcquired), session_id
+    await store.release_session_execution_lease(claimed.lease.fence())
+
+
 async def _assert_unharmed(core: LashCore, session: LashSession) -> None:
     """The session goes on, here and for whoever opens it next, and its history is closed."""
     output = await session.turn("still there?").run()
@@ -120,13 +145,14 @@ async def _assert_unharmed(core: LashCore, session: LashSession) -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_caller_cancelled_at_any_step_leaves_a_usable_session(
-    core: LashCore, times: int
+    core: LashCore, storage: Storage, times: int
 ) -> None:
     """No step of a turn is one at which being cancelled harms what is stored."""
     for step in range(MOST_STEPS):
         async with core.session(f"cancelled-{step}") as session:
             async with _no_task_left():
                 reached = await _cancelled_at(session, step, times)
+            await _assert_free(storage, session.session_id)
             await _assert_unharmed(core, session)
         if not reached:
             assert step > 10
@@ -134,7 +160,9 @@ async def test_a_caller_cancelled_at_any_step_leaves_a_usable_session(
     pytest.fail("the turn never ended by itself")
 
 
-async def test_a_scope_cancelled_at_any_step_leaves_a_usable_session(core: LashCore) -> None:
+async def test_a_scope_cancelled_at_any_step_leaves_a_usable_session(
+    core: LashCore, storage: Storage
+) -> None:
     """Structured cancellation is delivered again and again, and still tears nothing."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SteppingLoop)
@@ -143,6 +171,7 @@ async def test_a_scope_cancelled_at_any_step_leaves_a_usable_session(core: LashC
             async with _no_task_left():
                 with anyio.CancelScope() as scope, AtStep(loop, step, scope.cancel) as cancelling:
                     await session.turn("work").run()
+            await _assert_free(storage, session.session_id)
             await _assert_unharmed(core, session)
         if not cancelling.reached:
             return
@@ -167,6 +196,7 @@ async def test_a_core_closed_at_any_step_of_a_turn_can_be_opened_again(tmp_path:
         await asyncio.wait((running,))
         running.exception()
         again = LashCore.open(database, provider=provider, model="m", tools=[slow, threaded])
+        # Another core is another owner, so its first turn finds the lane free or fails.
         async with again, again.session(f"closed-{step}") as session:
             await _assert_unharmed(again, session)
         if not closing.reached:

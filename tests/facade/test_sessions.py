@@ -14,6 +14,7 @@ from facade.places import Place, a_core, running
 from facade.transcripts import lines
 from facade.watched import Calls, WatchedStores
 from lash_runtime import (
+    CancelToken,
     CoreClosed,
     LashCore,
     LashSession,
@@ -33,6 +34,7 @@ from lash_runtime import (
     tool,
 )
 from lash_runtime.model.llm import LlmRequest
+from lash_runtime.observe import ObservableSession
 from lash_runtime.testing import Call, ScriptedProvider, usage
 
 pytestmark = pytest.mark.anyio
@@ -542,6 +544,37 @@ async def test_opening_fresh_reads_nothing(place: Place) -> None:
     async with running(core):
         async with await core.session("s").open_fresh():
             assert calls == []
+
+
+async def test_a_view_tells_the_last_turns_usage_and_the_report_the_sessions(place: Place) -> None:
+    """One says how large a turn is by now, the other what the conversation has cost."""
+    provider = ScriptedProvider(
+        [Call.text("yes", usage=usage(10, 1)), Call.text("yes", usage=usage(20, 2))]
+    )
+    cancelled = CancelToken()
+    cancelled.cancel()
+
+    def tokens(shown: LashSession | ObservableSession) -> tuple[int, int, int | None]:
+        view = shown.read_view()
+        prompt = view.last_prompt_usage
+        return (
+            view.token_usage.total,
+            shown.usage_report().usage.total_tokens,
+            None if prompt is None else prompt.prompt_context_tokens,
+        )
+
+    async with a_core(place, provider) as core:
+        async with core.session("s") as session:
+            assert tokens(session) == (0, 0, None)
+            await session.turn("one").run()
+            assert tokens(session) == (11, 11, 10)
+            await session.turn("two").run()
+            assert tokens(session) == (22, 33, 20)
+            # A turn that has asked no model has nothing to say about the size of one.
+            await session.turn("three").cancel(cancelled).run()
+            assert tokens(session) == tokens(session.observe()) == (22, 33, 20)
+        async with core.session("s") as session:
+            assert tokens(session) == (22, 33, 20)
 
 
 async def test_a_fresh_session_begins_its_bill_again(place: Place) -> None:

@@ -17,7 +17,12 @@ from .shared_sequence import SharedSequence
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SessionReadView:
-    """The settled state of one session: the only source of settled transcript text."""
+    """The settled state of one session: the only source of settled transcript text.
+
+    `token_usage` is that of the last turn that has spent tokens, over all of its model calls; what
+    the whole session has spent is in its `usage_report()`. `last_prompt_usage` is that of the last
+    model call: how much of the context window the conversation fills by now.
+    """
 
     session_id: str
     policy: SessionPolicy = SessionPolicy.defaults()

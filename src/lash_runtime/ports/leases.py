@@ -114,6 +114,12 @@ class LeaseTimings:
     renew_interval_ms: int = 10_000
 
     def __post_init__(self) -> None:
+        for name in ("ttl_ms", "renew_interval_ms"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise LeaseTimingsError(
+                    "not_whole_milliseconds", f"{name} is a whole number, not {value!r}"
+                )
         if self.ttl_ms < 1:
             raise LeaseTimingsError("ttl_too_small", f"lease ttl of {self.ttl_ms} ms is too small")
         if self.renew_interval_ms < 1:

@@ -78,7 +78,10 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release connections. Idempotent, bounded in time, never raises for a gone peer."""
+        """Release connections; a later call opens new ones.
+
+        Idempotent, bounded in time, never raises for a gone peer.
+        """
         ...
 
 

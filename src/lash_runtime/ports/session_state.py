@@ -22,7 +22,11 @@ BlobRef = str
 
 
 class PersistedTurnState(Value):
-    """Counters of the last turn that reached a commit."""
+    """Counters of the last turn that reached a commit.
+
+    `token_usage` is what the last turn that has spent tokens has spent: the session's total is in
+    its ledger. `last_prompt_usage` is that of the last model call.
+    """
 
     turn_index: int = 0
     token_usage: TokenUsage = TokenUsage.defaults()

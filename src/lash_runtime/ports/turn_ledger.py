@@ -16,13 +16,18 @@ from .session_state import HeadStamp
 
 
 class StoredTurnOptions(Value):
-    """What a turn was asked to run with, as far as it differs from its session."""
+    """What a turn was asked to run with, as far as it differs from its session.
+
+    `starts_over` says that the turn was the first of a new history, which replaced the session's
+    when it was accepted. It is no part of what a repeated turn id is compared by.
+    """
 
     provider_id: str | None = omitted_when_none()
     model: ModelSpec | None = omitted_when_none()
     prompt: PromptLayer | None = omitted_when_none()
     max_turns: int | None = omitted_when_none()
     plugin_inputs: Mapping[str, Any] = omitted_when_empty({})
+    starts_over: bool = omitted_when_empty(False)
 
 
 class RequiredWiring(Value):

@@ -8,6 +8,7 @@ from ..ports.effects import EffectHost
 from ..ports.ids import IdSource
 from ..ports.storage import SessionStoreFactory
 from ..protocols.standard import StandardProtocol
+from ..providers.shares import ProviderShares
 from ..tools.catalog import ToolCatalog
 from .lanes import SessionLanes
 from .lease_keeper import LeaseKeeper
@@ -30,6 +31,7 @@ class RuntimeEnvironment:
     protocol: StandardProtocol
     catalog: ToolCatalog
     core_prompt: PromptLayer
+    providers: ProviderShares
     tasks: TaskOwner
     keeper: LeaseKeeper
     lanes: SessionLanes

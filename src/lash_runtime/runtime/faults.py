@@ -6,6 +6,7 @@ and runtime meet here and nowhere else.
 
 from ..ports.store_errors import (
     RuntimeTurnCommitConflict,
+    SessionBindingMismatch,
     SessionExecutionLeaseExpired,
     StoreBackendError,
     StoreContended,
@@ -78,6 +79,17 @@ class SessionHasNoStore(RuntimeFault):
         self.session_id, self.operation = session_id, operation
 
 
+class StoreOfAnotherSession(RuntimeFault):
+    """The store belongs to session `loaded`, and `requested` was to be kept in it."""
+
+    def __init__(self, *, loaded: str, requested: str) -> None:
+        super().__init__(
+            "store_session_mismatch",
+            f"the store belongs to session {loaded!r}, but session {requested!r} was asked for",
+        )
+        self.loaded, self.requested = loaded, requested
+
+
 class LeaseLost(RuntimeFault):
     """The session's lease was taken over or lapsed; what was not committed is not ours."""
 
@@ -107,6 +119,8 @@ def fault_of_commit(error: StoreError, session_id: str) -> RuntimeFault:
         return LeaseLost(session_id)
     if isinstance(error, StoredSessionDeleted):
         return SessionIsDeleted(session_id)
+    if isinstance(error, SessionBindingMismatch):
+        return StoreOfAnotherSession(loaded=error.bound_session_id, requested=session_id)
     if isinstance(error, _SELF_EXPLAINING):
         return RuntimeFault(error.code, f"session {session_id!r}: {error}")
     # The checks of a commit refuse it whole. Only where the database itself failed may the

@@ -22,11 +22,13 @@ from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeP
 from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead
 from ..ports.store_errors import StoredSessionDeleted, StoreError
 from ..ports.turn_persistence import TurnPersistence
+from ..providers.shares import GivenProvider
 from .environment import RuntimeEnvironment
 from .faults import (
     RuntimeFault,
     SessionBusy,
     SessionHasNoStore,
+    StoreOfAnotherSession,
     fault_of_commit,
     fault_of_refresh,
 )
@@ -47,20 +49,35 @@ RELEASE_DEADLINE_S: Final = 5.0
 """How long leaving a turn may take to give its lease back."""
 
 
+class StartOver:
+    """The wish to begin with an empty history, until a turn has fulfilled it.
+
+    Shared by everything that was opened or resumed by it: it is fulfilled once.
+    """
+
+    __slots__ = ("pending",)
+
+    def __init__(self) -> None:
+        self.pending = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionBinding:
     """What a host has decided about a session, apart from what the session holds.
 
     `policy` is what the host asked for; `host_prompt` says that its prompt counts over the one
-    that is stored.
+    that is stored. `provider` is used instead of the core's, and `owner` is who takes the leases,
+    if the host has said so.
     """
 
     session_id: str
     store: TurnPersistence | None
-    resolver: RuntimeProviderResolver
     policy: SessionPolicy
     host_prompt: bool
+    provider: GivenProvider | None = None
     parent_session_id: str | None = None
+    owner: LeaseOwnerIdentity | None = None
+    start_over: StartOver | None = None
 
 
 class LashRuntime:
@@ -71,16 +88,14 @@ class LashRuntime:
         *,
         env: RuntimeEnvironment,
         binding: SessionBinding,
+        resolver: RuntimeProviderResolver,
         owner: LeaseOwnerIdentity,
         state: RuntimeSessionState | None = None,
-        replace_session: bool = False,
     ) -> None:
-        """`replace_session` makes the first turn start over from an empty session.
-
-        Raises `SessionHasNoStore` where nodes that are not kept in memory would be lost.
-        """
+        """Raises `SessionHasNoStore` where nodes that are not kept in memory would be lost."""
         self.env = env
         self.binding = binding
+        self._resolver = resolver
         self.session_id = binding.session_id
         self.store = binding.store
         if env.residency is Residency.ACTIVE_PATH_ONLY:
@@ -88,10 +103,20 @@ class LashRuntime:
         self.owner = owner
         self.lane: SessionLane = env.lanes.lane(self.session_id)
         self.cell: ObservationCell = env.cells.cell(self.session_id)
-        self.replace_session = replace_session
         self.projection = ChatProjection()
         self.prompts = PromptComposer()
         self.state = self._reconciled(state or RuntimeSessionState(session_id=self.session_id))
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether the next turn begins with an empty history, in place of what is stored."""
+        wish = self.binding.start_over
+        return wish is not None and wish.pending
+
+    @property
+    def replaces_history(self) -> bool:
+        """Whether the next commit puts something else in place of what is stored."""
+        return self.starts_over or self.state.graph_replace_required
 
     @property
     def closer(self) -> TurnCloser:
@@ -103,7 +128,7 @@ class LashRuntime:
             lease_ttl_ms=self.env.keeper.timings.ttl_ms,
             clock=self.env.clock,
             load=self.load,
-            installed=self.install,
+            installed=self._install_closed,
             give_back=self.give_back,
         )
 
@@ -127,11 +152,7 @@ class LashRuntime:
         if read is None:
             return self._reconciled(RuntimeSessionState(session_id=self.session_id))
         if read.session_id != self.session_id:
-            raise RuntimeFault(
-                "store_session_mismatch",
-                f"the store holds session {read.session_id!r}, "
-                f"but session {self.session_id!r} was asked for",
-            )
+            raise StoreOfAnotherSession(loaded=read.session_id, requested=self.session_id)
         if len(read.nodes) < FEW_NODES:
             return self._state_of(read)
         return await to_thread.run_sync(self._state_of, read)
@@ -144,8 +165,9 @@ class LashRuntime:
             raise fault_of_refresh(error, self.session_id) from error
 
     async def refresh(self, head: HeadStamp | None) -> None:
-        """Read the session again unless `head` is the one that `state` was built on."""
-        if self.store is None or self.state.matches(head):
+        """Read the session again unless `head` is the one that `state` was built on, or the
+        history is about to be replaced."""
+        if self.store is None or self.starts_over or self.state.matches(head):
             return
         if self.state.graph_replace_required:
             # Explicit state that was never committed: it replaces whatever the store holds.
@@ -173,10 +195,15 @@ class LashRuntime:
             raise fault_of_refresh(error, self.session_id) from error
         return () if read is None else await to_thread.run_sync(orphans_of, read)
 
-    def start_over(self) -> None:
-        """The store has emptied the session for the turn that was just accepted."""
-        self.replace_session = False
-        self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
+    def start_over(self, state: RuntimeSessionState | None = None) -> None:
+        """The store has emptied the session: for the turn that was just accepted, or for one
+        that has left `state` since."""
+        if self.binding.start_over is not None:
+            self.binding.start_over.pending = False
+        if state is None:
+            self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
+        else:
+            self.install(state)
 
     async def flush(self) -> None:
         """Store what no turn has committed yet: explicit state, or a healed leaf. Otherwise
@@ -225,6 +252,11 @@ class LashRuntime:
         self.state = kept(state, self.env.residency)
         self.publish(turn_id)
 
+    def _install_closed(self, state: RuntimeSessionState, turn_id: str) -> None:
+        # A history that is about to be replaced must not show through, however it has ended.
+        if not self.replaces_history:
+            self.install(state, turn_id)
+
     def publish(self, turn_id: str | None = None) -> None:
         state = self.state
         revision = state.turn_index if state.head_revision is None else state.head_revision
@@ -249,7 +281,7 @@ class LashRuntime:
     def provider_for(self, provider_id: str) -> ResolvedProvider:
         """The provider recorded under that id, or the fault `llm_provider`."""
         try:
-            return self.binding.resolver.resolve_provider_binding(provider_id).provider
+            return self._resolver.resolve_provider_binding(provider_id).provider
         except ProviderResolutionError as error:
             raise RuntimeFault(
                 "llm_provider",

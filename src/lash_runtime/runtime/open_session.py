@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from ..model.turn_input import TurnInput
 from ..model.unicode_text import why_not_storable
+from ..providers.shares import ProviderUse
 from .faults import RuntimeFault, SessionInUse, SessionIsClosed, SessionIsDeleted
 from .lash_runtime import LashRuntime
 from .running_turns import RunningTurn, RunningTurns
@@ -18,8 +19,10 @@ from .turn.sinks import TurnActivitySink
 class OpenSession:
     """One open session. `handles` counts the live handles on it."""
 
-    def __init__(self, runtime: LashRuntime) -> None:
+    def __init__(self, runtime: LashRuntime, provider: ProviderUse | None = None) -> None:
+        """`provider` is the session's hold on a provider of its own, which ends with it."""
         self._runtime = runtime
+        self._provider = provider
         self._turns = RunningTurns()
         self._closed = False
         self._deleted = False
@@ -87,11 +90,17 @@ class OpenSession:
                 )
             self._ensure_unused()
         self._shut()
+        await self.let_go()
         return self._runtime
 
     async def _flush(self) -> None:
         async with self._runtime.lane.turn():
             await self._runtime.flush()
+
+    async def let_go(self) -> None:
+        """Give back what the session held open. For one that is closed; bounded."""
+        if self._provider is not None:
+            await self._provider.end()
 
     def abandon(self) -> None:
         """Close without storing anything: the core is going away."""
@@ -100,6 +109,7 @@ class OpenSession:
 
     def end_deleted(self) -> None:
         """The session was deleted: its turns wind down, and every use of it says so from now on.
+        What it held open is still to be let go.
 
         A turn that runs stores nothing and fails with `SessionIsDeleted`.
         """

@@ -10,6 +10,7 @@ from typing import Final
 
 import anyio
 
+from ..model.records import replace
 from .lash_runtime import LashRuntime
 from .tasks import OwnedTask
 from .turn.request import TurnRequest
@@ -75,6 +76,18 @@ class RunningTurn:
             self._task.interrupt()
 
     async def _run(
+        self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
+    ) -> TurnResult:
+        given = request.overrides.provider
+        if given is None:
+            return await self._in_lane(runtime, request, sink)
+        use = runtime.env.providers.use(given)
+        try:
+            return await self._in_lane(runtime, replace(request, provider=use.provider), sink)
+        finally:
+            await use.end()
+
+    async def _in_lane(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
         async with runtime.lane.turn():

@@ -87,8 +87,8 @@ class RuntimeSessionState:
 
     @property
     def is_unstored(self) -> bool:
-        """Whether there is explicit content, or a healed leaf, that no commit has stored yet."""
-        return self.leaf_moved or (self.graph_replace_required and len(self.graph) > 0)
+        """Whether there is explicit state, or a healed leaf, that no commit has stored yet."""
+        return self.leaf_moved or self.graph_replace_required
 
     @property
     def leaf_moved(self) -> bool:

@@ -155,8 +155,8 @@ class TurnExecution:
         state = replace(
             self._state,
             graph=self._draft.graph,
-            token_usage=turn.usage,
-            last_prompt_usage=turn.prompt_usage,
+            token_usage=turn.usage if turn.usage.total else self._state.token_usage,
+            last_prompt_usage=turn.prompt_usage or self._state.last_prompt_usage,
         ).with_usage(entries)
         with anyio.CancelScope(shield=True):
             if self._guard is not None:
@@ -285,9 +285,8 @@ class TurnExecution:
         return prompt, catalog.tool_specs()
 
     def _provider(self) -> ResolvedProvider:
-        override = self._request.overrides.provider
-        if override is not None:
-            return override
+        if self._request.provider is not None:
+            return self._request.provider
         return self._runtime.provider_for(self._policy.provider_id)
 
     def _scope(self, iteration: int) -> RuntimeScope:

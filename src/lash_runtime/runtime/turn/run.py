@@ -30,6 +30,7 @@ from ...ports.turn_ledger import (
     RequiredWiring,
     TurnAcceptance,
     TurnFailure,
+    TurnRow,
     TurnSettlement,
     TurnState,
 )
@@ -139,7 +140,7 @@ class TurnRun:
         before is told without any provider.
         """
         runtime = self._runtime
-        if self._request.overrides.provider is not None:
+        if self._request.provider is not None:
             return
         try:
             runtime.provider_for(runtime.state.effective_policy.provider_id)
@@ -166,7 +167,8 @@ class TurnRun:
         store = runtime.store
         if store is None:
             return None
-        options = self._request.overrides.stored()
+        starts_over = runtime.starts_over
+        options = self._request.overrides.stored(starts_over=starts_over)
         provider_id = options.provider_id or runtime.state.effective_policy.provider_id
         acceptance = TurnAcceptance(
             session_id=runtime.session_id,
@@ -181,21 +183,42 @@ class TurnRun:
             content_hash=await content_hash(turn_input, options),
             owner=runtime.owner,
             lease_ttl_ms=runtime.env.keeper.timings.ttl_ms,
-            replace_session=runtime.replace_session,
+            replace_session=starts_over,
         )
         answer = await accept(store, acceptance, runtime.closer)
         match answer:
             case SettledTurn(row=row):
-                await runtime.refresh(await runtime.head())
-                return result_of_row(row, runtime.state)
+                return await self._result_of(row)
             case AcceptedTurn(lease=lease, row=row, head=head):
                 self._guard = runtime.env.keeper.guard(store, lease, self._request.cancel.cancel)
                 self._turn_index = row.turn_index
-                if runtime.replace_session:
+                if starts_over:
                     runtime.start_over()
                 else:
                     await runtime.refresh(head)
                 return None
+
+    async def _result_of(self, row: TurnRow) -> TurnResult:
+        """What became of a turn that is over.
+
+        Raises the fault `turn_of_replaced_history` where telling it would show a history that
+        this session is to replace: the turn's words belong to that one alone.
+        """
+        runtime = self._runtime
+        if not runtime.replaces_history:
+            await runtime.refresh(await runtime.head())
+            return result_of_row(row, runtime.state)
+        if not (runtime.starts_over and row.options.starts_over):
+            raise RuntimeFault(
+                "turn_of_replaced_history",
+                f"turn {row.turn_id!r} was run in the history that this session is to replace: "
+                "use a new turn id, or open the session as it is stored to have its result",
+            )
+        # The same request again: this very turn has replaced the history already.
+        state = await runtime.load()
+        result = result_of_row(row, state)
+        runtime.start_over(state)
+        return result
 
     async def _run_accepted(
         self, turn_input: TurnInput, controller: RuntimeEffectController

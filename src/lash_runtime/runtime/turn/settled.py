@@ -77,6 +77,12 @@ def result_of_row(row: TurnRow, state: RuntimeSessionState) -> TurnResult:
             f"turn {row.turn_id!r} is {row.state.value} and has no result to give",
         )
     transcript = state.graph.read_model()
+    if record.message_ids and not any(map(transcript.has_message, record.message_ids)):
+        raise RuntimeFault(
+            "turn_of_replaced_history",
+            f"turn {row.turn_id!r} was run in a history that has been replaced since, and its "
+            "words are gone: use a new turn id",
+        )
     outcome = record.outcome
     if record.assistant_message_id is not None:
         outcome = answered(_text_of(transcript.message(record.assistant_message_id)))
