@@ -12,6 +12,8 @@ from typing import Any, Literal, Self
 
 from ._value import Value, omitted_when_none
 from .attachments import AttachmentRef
+from .failure_kinds import ProviderFailureKind as ProviderFailureKind
+from .llm_attempts import AttemptRecord, ExecutionEvidence
 from .messages import ProviderReasoningReplay, ProviderReplayMeta, ResponseTextMeta
 from .records import dataclass
 from .schema import NULL_SCHEMA, SchemaContract
@@ -29,24 +31,6 @@ class LlmTerminalReason(StrEnum):
     PROVIDER_ERROR = "provider_error"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-
-
-class ProviderFailureKind(StrEnum):
-    """What kind of thing went wrong at a provider; a kind from the future reads as unknown."""
-
-    TRANSPORT = "transport"
-    TIMEOUT = "timeout"
-    HTTP = "http"
-    STREAM = "stream"
-    AUTH = "auth"
-    VALIDATION = "validation"
-    QUOTA = "quota"
-    UNSUPPORTED = "unsupported"
-    UNKNOWN = "unknown"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self:
-        return cls("unknown")
 
 
 class LlmRole(StrEnum):
@@ -261,8 +245,9 @@ StreamCallback = Callable[[LlmStreamEvent], None]
 class LlmRequest:
     """One model call. Shared and immutable: adapters build their body from it.
 
-    The two callbacks are live: they never take part in comparison, hashing or storage.
-    `stream_events` being present is what "stream" means.
+    The callbacks are live: they never take part in comparison, hashing or storage.
+    `stream_events` being present is what "stream" means. `attempt_ended` is told of each attempt
+    that a handle makes at the call, on the loop's thread; it must neither block nor raise.
     """
 
     model: str
@@ -276,6 +261,9 @@ class LlmRequest:
     output_spec: LlmOutputSpec | None = None
     stream_events: StreamCallback | None = field(default=None, compare=False, repr=False)
     provider_trace: Callable[[LlmProviderTraceEvent], None] | None = field(
+        default=None, compare=False, repr=False
+    )
+    attempt_ended: Callable[[AttemptRecord], None] | None = field(
         default=None, compare=False, repr=False
     )
 
@@ -292,6 +280,7 @@ class LlmResponse:
     provider_usage: Any = None
     request_body: str | None = field(default=None, repr=False)
     http_summary: str | None = None
+    evidence: ExecutionEvidence | None = None
 
 
 class LlmCallError(Value):

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeVar
 from ..model.causes import CausalRef, TurnCause
 from ..model.checkpoints import CheckpointKind
 from ..model.llm import LlmCallError, LlmRequest, LlmResponse, LlmToolSpec
+from ..model.llm_attempts import LlmCallRecord
 from ..model.messages import Message
 from ..model.records import dataclass
 from ..model.tool_results import ToolCallOutput
@@ -159,10 +160,12 @@ class RuntimeEffectEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class LlmCallOutcome:
-    """What the model answered. `text_streamed` says that its text was shown as deltas."""
+    """What the model answered. `text_streamed` says that its text was shown as deltas; `record`
+    holds the attempts, where whoever made the call has kept them."""
 
     result: LlmResponse | LlmCallError
     text_streamed: bool
+    record: LlmCallRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

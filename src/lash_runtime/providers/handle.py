@@ -9,21 +9,14 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from ..model.llm import (
-    AttemptReset,
-    LlmRequest,
-    LlmResponse,
-    LlmStreamEvent,
-    ProviderFailureKind,
-    RetryStatus,
-    StreamCallback,
-)
-from ..model.records import replace
+from ..model.llm import LlmRequest, LlmResponse, ProviderFailureKind
+from ..model.llm_attempts import RetryReason
 from ..ports.clock import Clock, SystemClock
 from ..ports.ids import IdSource, SystemIds
 from ..ports.provider import Provider, ProviderFailure, ProviderOptions
+from .attempts import Attempt
 from .components import ProviderComponents
-from .ladder import Ladder, Retry
+from .ladder import GiveUp, Ladder
 from .limiter import RateLimiter
 from .redaction import redacted
 from .unconfigured import UnconfiguredProvider
@@ -124,24 +117,40 @@ class ProviderHandle:
         """Call the model until it answers or the failure is final.
 
         Raises the classified `ProviderFailure` of the last attempt. Before a retry the stream
-        carries `AttemptReset`, if the failed attempt had emitted anything, and `RetryStatus`.
+        carries `AttemptReset`, if the failed attempt had emitted anything, and `RetryStatus`;
+        `request.attempt_ended` is told of each attempt, a cancelled one included.
         Cancellation ends the running attempt, a wait for a permit, or the sleep in between.
         """
         ladder = Ladder(self.options().reliability.retry, self._ids)
+        ordinal = 0
         while True:
-            attempt = _Attempt(request, needs_stream=self._provider.requires_streaming)
+            ordinal += 1
+            attempt = Attempt(
+                request,
+                ordinal=ordinal,
+                needs_stream=self._provider.requires_streaming,
+                clock=self._clock,
+            )
             try:
                 async with self._limiter.admitted(request):
-                    return await self._provider.complete(attempt.request)
+                    attempt.begin()
+                    answer = await self._provider.complete(attempt.request)
+                    attempt.completed(answer)
+                    return answer
             except ProviderFailure as raised:
                 failure = self._components.failure_classifier.classify(raised)
+                step = ladder.after(failure, output_seen=attempt.output_seen)
+                attempt.failed(failure, step)
             except Exception as error:
-                raise _unexpected(self.kind, error) from error
-            retry = ladder.after(failure, output_seen=attempt.output_seen)
-            if retry is None:
+                unexpected = _unexpected(self.kind, error)
+                attempt.failed(unexpected, GiveUp(RetryReason.NOT_RETRYABLE))
+                raise unexpected from error
+            finally:
+                attempt.left()
+            if isinstance(step, GiveUp):
                 raise failure
-            attempt.announce(retry, failure)
-            await self._clock.sleep(retry.delay_s)
+            attempt.announce(step, failure)
+            await self._clock.sleep(step.delay_s)
 
     async def close(self) -> None:
         """Release what the provider holds; idempotent."""
@@ -157,39 +166,6 @@ class ProviderHandle:
 
     def __repr__(self) -> str:
         return f"ProviderHandle(kind={self.kind!r})"
-
-
-class _Attempt:
-    """The request of one attempt, watched for whether anything was streamed."""
-
-    __slots__ = ("_callback", "output_seen", "request")
-
-    def __init__(self, request: LlmRequest, *, needs_stream: bool) -> None:
-        self.output_seen = False
-        self._callback: StreamCallback | None = request.stream_events
-        if self._callback is None and not needs_stream:
-            self.request = request
-        else:
-            self.request = replace(request, stream_events=self._forward)
-
-    def _forward(self, event: LlmStreamEvent) -> None:
-        self.output_seen = True
-        if self._callback is not None:
-            self._callback(event)
-
-    def announce(self, retry: Retry, failure: ProviderFailure) -> None:
-        if self._callback is None:
-            return
-        if self.output_seen:
-            self._callback(AttemptReset())
-        self._callback(
-            RetryStatus(
-                wait_seconds=int(retry.delay_s),
-                attempt=retry.attempt,
-                max_attempts=retry.max_attempts,
-                reason=failure.message,
-            )
-        )
 
 
 def as_handle(

@@ -5,6 +5,7 @@ and a number of times. Everything else climbs the counted ladder with growing de
 """
 
 from ..model.llm import ProviderFailureKind
+from ..model.llm_attempts import RetryReason
 from ..model.records import dataclass
 from ..ports.ids import IdSource
 from ..ports.provider import AfterOutput, ProviderFailure, ProviderRetryPolicy
@@ -26,6 +27,19 @@ class Retry:
     delay_s: float
     attempt: int
     max_attempts: int
+    reason: RetryReason
+
+    @property
+    def counted(self) -> bool:
+        """Whether the attempt that failed is one of those that the policy allows."""
+        return self.reason is not RetryReason.THROTTLED
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The failure is final."""
+
+    reason: RetryReason
 
 
 class Ladder:
@@ -39,23 +53,26 @@ class Ladder:
         self._waited_s = 0.0
         self._courtesies = 0
 
-    def after(self, failure: ProviderFailure, *, output_seen: bool) -> Retry | None:
-        """The next step after a classified failure; `None` when the failure is final."""
+    def after(self, failure: ProviderFailure, *, output_seen: bool) -> Retry | GiveUp:
+        """The next step after a classified failure."""
         if not failure.retryable:
-            return None
+            return GiveUp(RetryReason.NOT_RETRYABLE)
         stated = self._stated_wait(failure)
         throttled = failure.kind is ProviderFailureKind.QUOTA and stated is not None
         if output_seen and not throttled and self._policy.after_output is AfterOutput.DENY:
-            return None
+            return GiveUp(RetryReason.OUTPUT_OBSERVED)
         if throttled and stated is not None and self._grants(stated):
             self._waited_s += stated
             self._courtesies += 1
-            return Retry(stated, self._attempt + 1, self._max_attempts)
+            return self._retry(stated, RetryReason.THROTTLED)
         if self._attempt + 1 >= self._max_attempts:
-            return None
-        retry = Retry(self._counted_delay(stated), self._attempt + 1, self._max_attempts)
+            return GiveUp(RetryReason.ATTEMPTS_EXHAUSTED)
+        retry = self._retry(self._counted_delay(stated), RetryReason.RETRYABLE)
         self._attempt += 1
         return retry
+
+    def _retry(self, delay_s: float, reason: RetryReason) -> Retry:
+        return Retry(delay_s, self._attempt + 1, self._max_attempts, reason)
 
     def _stated_wait(self, failure: ProviderFailure) -> float | None:
         if failure.retry_after is None:

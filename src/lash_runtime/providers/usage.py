@@ -25,6 +25,15 @@ def parse_usage(raw: Mapping[str, Any]) -> LlmUsage:
     )
 
 
+def stated_reasoning_tokens(raw: Mapping[str, Any]) -> int | None:
+    """The tokens of reasoning that an endpoint has reported; `None` if it has not said."""
+    spent = _details(raw, "output_tokens_details", "completion_tokens_details")
+    for said in (raw, spent):
+        if said.get("reasoning_tokens") is not None:
+            return as_count(said["reasoning_tokens"])
+    return None
+
+
 def merge_usage(known: LlmUsage, latest: LlmUsage) -> LlmUsage:
     """`latest` over `known`; a counter of zero says nothing and leaves the known one."""
     return LlmUsage(

@@ -23,10 +23,11 @@ from ...model.llm import (
     ToolCallOutputPart,
     UsageDelta,
 )
+from ...model.llm_attempts import ExecutionEvidence
 from ...model.messages import ProviderReplayMeta
 from ...model.usage import NO_USAGE
 from ...ports.ids import IdSource
-from ..usage import merge_usage, parse_usage
+from ..usage import merge_usage, parse_usage, stated_reasoning_tokens
 from ._failures import embedded_failure
 from ._replay import ENCRYPTED, ReplayRoute
 
@@ -73,6 +74,10 @@ class Answer:
         self._usage = NO_USAGE
         self._provider_usage: dict[str, Any] | None = None
         self._refused = False
+        self._served_model: str | None = None
+        self._response_id: str | None = None
+        self.request_id: str | None = None
+        """The endpoint's id of the exchange, where a header has told it."""
         self.finish_reason = ""
 
     @property
@@ -118,6 +123,13 @@ class Answer:
             terminal_diagnostic="the model refused to answer" if self._refused else None,
             provider_usage=self._provider_usage,
             http_summary=http_summary,
+            evidence=ExecutionEvidence(
+                served_model=self._served_model,
+                provider_response_id=self._response_id,
+                provider_request_id=self.request_id,
+                reasoning_output_tokens=stated_reasoning_tokens(self._provider_usage or {}),
+                provider_finish_reason=self.finish_reason or None,
+            ),
         )
 
     def _add(self, data: Any, *, piece: str) -> None:
@@ -125,6 +137,10 @@ class Answer:
             return
         if error := data.get("error"):
             raise embedded_failure(error)
+        if self._served_model is None:
+            self._served_model = _stated(data.get("model"))
+        if self._response_id is None:
+            self._response_id = _stated(data.get("id"))
         self._add_usage(data.get("usage"))
         choices = data.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -244,6 +260,10 @@ class Answer:
     def _send(self, event: LlmStreamEvent) -> None:
         if self._emit is not None:
             self._emit(event)
+
+
+def _stated(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _plain(value: Any) -> str:

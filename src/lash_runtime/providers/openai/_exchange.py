@@ -107,6 +107,7 @@ class Exchange:
         )
         try:
             response = stream.response
+            self._answer.request_id = response.headers.get("x-request-id")
             self._deadlines.lift(_START)
             # Bytes count as well as events: a comment that keeps the connection open is a sign
             # of life. Beyond the limit they do not, or an endless line would live for ever.

@@ -37,6 +37,7 @@ from ...model.llm import (
     ToolCallOutputPart,
     UsageDelta,
 )
+from ...model.llm_attempts import AttemptOutcome, AttemptRecord, LlmCallRecord
 from ...model.records import replace
 from ...model.usage import NO_USAGE
 from ...ports.attachments import AttachmentStoreError
@@ -80,15 +81,34 @@ class LlmCallExecutor:
                 "runtime_effect_local_executor_mismatch",
                 f"a model call cannot be run as {command.type.value}",
             )
+        call_id = envelope.invocation.replay_key
         request = command.request
         cap = request.generation.output_token_cap
         if cap is not None and self._capacity is not None and cap > self._capacity:
-            return LlmCallOutcome(_cap_exceeded(cap, self._capacity), text_streamed=False)
+            return self._refused(call_id, request, _cap_exceeded(cap, self._capacity))
         resolved = await self._resolve(request)
         if isinstance(resolved, LlmCallError):
-            return LlmCallOutcome(resolved, text_streamed=False)
+            return self._refused(call_id, request, resolved)
         call = _StreamingCall(self._provider, resolved, self._reporter, self._cancel)
-        return await call.run()
+        result = await call.run()
+        return LlmCallOutcome(
+            result, call.text_streamed, self._record(call_id, request, call.attempts())
+        )
+
+    def _refused(self, call_id: str, request: LlmRequest, error: LlmCallError) -> LlmCallOutcome:
+        """The outcome of a call that was not made."""
+        return LlmCallOutcome(error, False, self._record(call_id, request, ()))
+
+    def _record(
+        self, call_id: str, request: LlmRequest, attempts: tuple[AttemptRecord, ...]
+    ) -> LlmCallRecord:
+        return LlmCallRecord(
+            call_id=call_id,
+            provider_id=self._provider.kind,
+            model=request.model,
+            label="turn",
+            attempts=attempts,
+        )
 
     async def _resolve(self, request: LlmRequest) -> LlmRequest | LlmCallError:
         """Put bytes to the attachments that are still references."""
@@ -127,7 +147,10 @@ class _StreamingCall:
         cancel: CancelToken,
     ) -> None:
         self._provider = provider
-        self._request = replace(request, stream_events=self._receive)
+        self._attempts: list[AttemptRecord] = []
+        self._request = replace(
+            request, stream_events=self._receive, attempt_ended=self._attempts.append
+        )
         self._reporter = reporter
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
@@ -143,7 +166,24 @@ class _StreamingCall:
         self._streamed_prose = False
         self._streamed_reasoning = False
 
-    async def run(self) -> LlmCallOutcome:
+    @property
+    def text_streamed(self) -> bool:
+        """Whether the text was shown as deltas while it came in."""
+        return self._streamed_prose
+
+    def attempts(self) -> tuple[AttemptRecord, ...]:
+        """Every attempt so far. The provider knows only that one was cut off; who did it is
+        known here."""
+        if not self._cancel.is_cancelled:
+            return tuple(self._attempts)
+        return tuple(
+            replace(attempt, outcome=AttemptOutcome.ABORTED)
+            if attempt.outcome is AttemptOutcome.INTERRUPTED
+            else attempt
+            for attempt in self._attempts
+        )
+
+    async def run(self) -> LlmResponse | LlmCallError:
         withdraw = self._cancel.on_cancel(self._wake_from_any_thread)
         call: Child[object] = Child(
             self._provider.complete(self._request), name="lash-model-call", then=self._wake
@@ -153,9 +193,7 @@ class _StreamingCall:
         finally:
             withdraw()
             await stopped(call)
-        if isinstance(answer, LlmCallError):
-            return LlmCallOutcome(answer, text_streamed=self._streamed_prose)
-        return await self._complete(answer)
+        return answer if isinstance(answer, LlmCallError) else await self._complete(answer)
 
     def _receive(self, event: LlmStreamEvent) -> None:
         self._queue.append(event)
@@ -243,13 +281,13 @@ class _StreamingCall:
         )
         self._begin_attempt()
 
-    async def _complete(self, response: LlmResponse) -> LlmCallOutcome:
+    async def _complete(self, response: LlmResponse) -> LlmResponse:
         response = self._accumulator.apply_to_response(response)
         if response.usage.is_zero():
             response = replace(response, usage=self._usage)
         if not self._streamed_prose:
             await self._show_unstreamed(response)
-        return LlmCallOutcome(response, text_streamed=self._streamed_prose)
+        return response
 
     async def _show_unstreamed(self, response: LlmResponse) -> None:
         """A response that came in one piece is shown as if it had been streamed."""
