@@ -32,6 +32,8 @@ TERMINAL_CODES = frozenset(
         "attachment_not_found",
         "attachment_sweep_unsupported",
         "durable_effect_host_requires_handler_context",
+        "durable_store_required:attachment_store",
+        "durable_store_required:session_store",
         "execution_scope_turn_id_mismatch",
         "invalid_page_cursor",
         "invalid_turn_id",

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from lash_runtime import LashCore, StopReason, TurnOutput, tool
+from lash_runtime import LashCore, RuntimeFailure, TurnOutput, tool
 from lash_runtime.effects.inline import InlineEffectHost, InlineRuntimeEffectController
 from lash_runtime.model.activity import ToolCallCompleted, ToolCallStarted
 from lash_runtime.model.causes import ToolCallRef, TurnRef
@@ -495,15 +495,15 @@ class TestInATurn:
         assert till.ran == []
         assert len(set(pairs_of(output))) == 4
 
-    async def test_a_durable_controller_that_fails_ends_the_turn(self, tmp_path: Path) -> None:
-        """With a closed history: the session's next turn can be shown to a model."""
+    async def test_a_durable_controller_that_fails_leaves_the_turn(self, tmp_path: Path) -> None:
+        """Nothing is made up in its place, and the session's next turn can be shown to a model."""
         storage = SqliteStorage(tmp_path / "agents.db")
         controller = FullBefore(tier=DurabilityTier.DURABLE)
 
-        output = await self.turn(storage, controller, self.shopper(), Till())
+        with pytest.raises(RuntimeFailure) as raised:
+            await self.turn(storage, controller, self.shopper(), Till())
 
-        assert output.stop_reason is StopReason.RUNTIME_ERROR
-        assert [issue.code for issue in output.result.errors] == [FULL.code]
+        assert raised.value.code == FULL.code
         async with (
             LashCore.open(
                 tmp_path / "agents.db", provider=ScriptedProvider([Call.text("Here.")]), model="m"

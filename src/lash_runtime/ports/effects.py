@@ -235,6 +235,10 @@ class LocalEffectExecutor(Protocol):
 class RuntimeEffectController(Protocol):
     """Runs the effects of one scope.
 
+    An `EffectControllerError` of an inline controller is the end of its turn, with that error as
+    the reason. That of a durable one leaves the turn as it is, and nothing of it is stored: what
+    happens next is decided by whatever is behind the controller, from what it has on record.
+
     Effects nest in one place: a batch of tools asks for its attempts while it is in flight. A
     controller that cannot record one effect inside another runs the batch's executor as it is
     and records the attempts.
@@ -328,6 +332,12 @@ class EffectHost(Protocol):
     def scoped(self, scope: ExecutionScope) -> ScopedEffectController: ...
 
     def scoped_static(self, scope: ExecutionScope) -> ScopedEffectController | None: ...
+
+
+def keeps_record(controller: RuntimeEffectController) -> bool:
+    """Whether outcomes outlive the process, so that a turn that breaks off at an error of
+    `controller` is its engine's to decide about: no end is made up in its place."""
+    return controller.durability_tier is not DurabilityTier.INLINE
 
 
 def expect_outcome(

@@ -5,8 +5,8 @@ so that a controller can note the whole batch before any of its tools has starte
 Rule 2: every call is shown as started and as completed, whether its tool ran, a record answered
 or the controller failed.
 Rule 3: what counts is the controller's answer. Where it has none, what has run keeps its result
-and the other calls fail; a durable controller's error passes through, for then its engine runs
-the turn again from its record.
+and the other calls fail; a durable controller's error passes through, for what happens then is
+its engine's to decide, from its record.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from ...model.tool_results import CompletedToolCall, PendingToolCall, ToolFailur
 from ...model.tool_values import model_return
 from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
-from ...ports.durability import DurabilityTier
 from ...ports.effects import (
     EffectControllerError,
     RuntimeEffectController,
@@ -31,6 +30,7 @@ from ...ports.effects import (
     ToolCallDone,
     expect_count,
     expect_outcome,
+    keeps_record,
 )
 from ...ports.tools import ToolContext
 from ...tools.catalog import ToolCatalog
@@ -98,7 +98,7 @@ class ToolBatchRunner:
         try:
             return await self._execute(calls, token, shown)
         except EffectControllerError as error:
-            if self.controller.durability_tier is not DurabilityTier.INLINE:
+            if keeps_record(self.controller):
                 raise
             unanswered = failed(runtime_failure(error.code, error.message))
             return [shown.done(call.index) or unanswered for call in calls]
@@ -169,10 +169,7 @@ class ToolBatchRunner:
         self, call: ReadyCall, token: CancelToken, attempt: int, key: str
     ) -> NestedToolCalls | None:
         controller = self.controller
-        if (
-            controller.durability_tier is not DurabilityTier.INLINE
-            or not controller.supports_concurrent_effects
-        ):
+        if keeps_record(controller) or not controller.supports_concurrent_effects:
             return None  # effects inside an attempt that is recorded whole have no place to go
 
         async def run(

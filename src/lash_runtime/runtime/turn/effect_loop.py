@@ -46,6 +46,7 @@ from ...ports.effects import (
     SyncExecutionEnvironmentCommand,
     SyncExecutionEnvironmentOutcome,
     expect_outcome,
+    keeps_record,
     turn_effect_key,
 )
 from .executors import TurnExecutors
@@ -85,7 +86,11 @@ class EffectLoop:
         self._unstored_work = False
 
     async def run(self) -> None:
-        """Return when the machine is done. Controller errors end the turn as `runtime_error`."""
+        """Return when the machine is done. An inline controller's errors end the turn as
+        `runtime_error`.
+
+        Raises the `EffectControllerError` of a durable controller.
+        """
         machine = self._machine
         while (effect := machine.poll_effect()) is not None:
             try:
@@ -111,6 +116,8 @@ class EffectLoop:
                     case _:
                         assert_never(effect)
             except EffectControllerError as error:
+                if keeps_record(self._controller):
+                    raise
                 machine.fail_turn(_controller_failed(error))
 
     async def _call_llm(self, effect: CallLlm) -> None:

@@ -33,8 +33,7 @@ from ...model.records import replace
 from ...model.session_events import DoneEvent, ErrorEvent
 from ...model.turn_input import TurnInput
 from ...model.usage import TokenLedgerEntry
-from ...ports.durability import DurabilityTier
-from ...ports.effects import RuntimeEffectController, RuntimeScope
+from ...ports.effects import RuntimeEffectController, RuntimeScope, keeps_record
 from ...ports.provider import ResolvedProvider
 from ...ports.store_errors import (
     SessionExecutionLeaseExpired,
@@ -100,7 +99,8 @@ class TurnExecution:
     async def run_effects(self) -> None:
         """Drive the turn's machine to its end. Problems of model and tools end up in it.
 
-        Raises `RuntimeFault` when the provider cannot be had or the lease is lost.
+        Raises `RuntimeFault` when the provider cannot be had or the lease is lost, and the
+        `EffectControllerError` of a durable controller.
         """
         provider = self._provider()
         variant_problem = _variant_problem(provider, self._policy)
@@ -133,9 +133,7 @@ class TurnExecution:
             cancel=self._request.cancel,
             scope=self._scope,
             keep_progress=self._keep_progress,
-            store_progress=self._store_progress
-            if controller.durability_tier is DurabilityTier.INLINE
-            else _nothing_to_store,
+            store_progress=_nothing_to_store if keeps_record(controller) else self._store_progress,
         )
         await loop.run()
 

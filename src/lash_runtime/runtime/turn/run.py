@@ -11,7 +11,8 @@
 
 Everything before `accept` leaves no trace. Everything after it ends in a settled row, except
 the death of the process, a lost lease, an ambiguous commit or an interruption; then whoever
-uses the session next closes the turn.
+uses the session next closes the turn. The error of a durable effect controller is such an
+interruption.
 """
 
 import logging
@@ -24,7 +25,13 @@ from ...kernel.error_envelopes import runtime_error_event
 from ...model.outcome import ExecutionSummary, StopReason, stopped
 from ...model.session_events import DoneEvent, TurnOutcomeEvent
 from ...model.turn_input import TurnInput
-from ...ports.effects import RuntimeEffectController, TurnScope
+from ...ports.durability import DurabilityTier
+from ...ports.effects import (
+    EffectControllerError,
+    RuntimeEffectController,
+    TurnScope,
+    keeps_record,
+)
 from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import (
     RequiredWiring,
@@ -96,6 +103,11 @@ class TurnRun:
             raise
         except (LeaseLost, SessionIsDeleted):
             raise
+        except EffectControllerError as error:
+            # Left open, as by the death of this process: a stored end would be the end also for
+            # the engine behind the controller, which has the record to go on from.
+            await self._give_lane_back()
+            raise RuntimeFault(error.code, error.message) from error
         except RuntimeFault as fault:
             await self._settle_failed(fault)
             raise
@@ -123,13 +135,18 @@ class TurnRun:
 
     def _controller(self) -> RuntimeEffectController:
         """Who executes this turn's effects; refused here, before anything is written."""
-        scope = TurnScope(self._runtime.session_id, self._request.turn_id)
-        scoped = self._runtime.env.effect_host.scoped_static(scope)
+        runtime = self._runtime
+        scope = TurnScope(runtime.session_id, self._request.turn_id)
+        scoped = runtime.env.effect_host.scoped_static(scope)
         if scoped is None:
             raise RuntimeFault(
                 "durable_effect_host_requires_handler_context",
                 "this core's effect host runs turns only inside a handler of its engine",
             )
+        if keeps_record(scoped.controller):
+            _require_durable("attachment_store", runtime.env.attachments.durability_tier)
+            if runtime.store is not None:
+                _require_durable("session_store", runtime.store.durability_tier)
         return scoped.controller
 
     async def _resolve_provider(self) -> None:
@@ -273,3 +290,12 @@ class TurnRun:
 
     def _elapsed_ms(self) -> int:
         return round((self._runtime.env.clock.now() - self._started) * 1000)
+
+
+def _require_durable(facet: str, tier: DurabilityTier) -> None:
+    if tier is DurabilityTier.INLINE:
+        raise RuntimeFault(
+            f"durable_store_required:{facet}",
+            f"the turn's effects are recorded durably, but the {facet.replace('_', ' ')} is in "
+            "memory: wire a durable one",
+        )
