@@ -192,7 +192,7 @@ class TestTheEnvelope:
         )
 
         round_, *_ = controller.noted
-        assert round_.invocation.kind is RuntimeEffectKind.TOOL_BATCH
+        assert round_.invocation.effect_kind is RuntimeEffectKind.TOOL_BATCH
         assert round_.invocation.scope == SCOPE
         assert round_.invocation.caused_by == TurnRef(session_id="s", turn_id="t")
         assert isinstance(round_.command, ToolBatchCommand)

@@ -431,7 +431,7 @@ class TestEffects:
             f"{BATCH_KEY}:child:2:c2:attempt:1",
         ]
         first = controller.envelopes[0]
-        assert first.invocation.kind is RuntimeEffectKind.TOOL_ATTEMPT
+        assert first.invocation.effect_kind is RuntimeEffectKind.TOOL_ATTEMPT
         assert first.invocation.scope == SCOPE
         assert first.invocation.caused_by == TurnRef(session_id="s", turn_id="t")
         assert first.command == ToolAttemptCommand(

@@ -12,6 +12,7 @@ from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
 from ...ports.effects import (
     EffectControllerError,
+    EffectSubject,
     LocalEffectExecutor,
     RuntimeEffectCommand,
     RuntimeEffectController,
@@ -101,8 +102,7 @@ class CallAttempts:
     ) -> RuntimeEffectOutcome:
         invocation = RuntimeInvocation(
             scope=self.scope,
-            effect_id=f"{self.call.prepared.call_id}:{suffix}",
-            kind=command.type,
+            subject=EffectSubject(f"{self.call.prepared.call_id}:{suffix}", command.type),
             replay_key=f"{self.call_key}:{suffix}",
             caused_by=self.caused_by,
         )

@@ -20,6 +20,7 @@ from ...ports.cancel import CancelToken
 from ...ports.clock import Clock
 from ...ports.effects import (
     EffectControllerError,
+    EffectSubject,
     RuntimeEffectController,
     RuntimeEffectEnvelope,
     RuntimeInvocation,
@@ -111,8 +112,7 @@ class ToolBatchRunner:
         cause = self._cause()
         invocation = RuntimeInvocation(
             scope=self.scope,
-            effect_id=self.batch_id,
-            kind=command.type,
+            subject=EffectSubject(self.batch_id, command.type),
             replay_key=self.batch_key,
             caused_by=cause,
         )
@@ -153,7 +153,7 @@ class ToolBatchRunner:
             agent_frame_id=self.agent_frame_id,
             tool_name=call.pending.tool_name,
             tool_call_id=call.pending.call_id,
-            protocol_iteration=self.scope.protocol_iteration,
+            protocol_iteration=self.scope.protocol_iteration or 0,
             call_index=self._top_index(call),
             attempt_number=attempt,
             max_attempts=allowed,

@@ -34,6 +34,7 @@ from ...ports.effects import (
     CheckpointCommand,
     CheckpointOutcome,
     EffectControllerError,
+    EffectSubject,
     LlmCallCommand,
     LlmCallOutcome,
     LocalEffectExecutor,
@@ -183,8 +184,7 @@ class EffectLoop:
         identity = str(effect_id)
         invocation = RuntimeInvocation(
             scope=scope,
-            effect_id=identity,
-            kind=command.type,
+            subject=EffectSubject(identity, command.type),
             replay_key=turn_effect_key(scope, command.type, identity),
         )
         outcome = await self._controller.execute_effect(

@@ -122,6 +122,7 @@ class TurnExecution:
             reporter=self._reporter,
             cancel=self._request.cancel,
             clock=env.clock,
+            turn_id=self._request.turn_id,
             agent_frame_id=self._state.current_agent_frame_id,
             environment=self._environment,
         )

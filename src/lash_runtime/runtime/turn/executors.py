@@ -41,6 +41,7 @@ class TurnExecutors:
     reporter: TurnReporter
     cancel: CancelToken
     clock: Clock
+    turn_id: str
     agent_frame_id: str
     environment: Callable[[], tuple[str, tuple[LlmToolSpec, ...]]]
 
@@ -73,7 +74,7 @@ class TurnExecutors:
             cancel=self.cancel,
             clock=self.clock,
             session_id=scope.session_id,
-            turn_id=scope.turn_id,
+            turn_id=self.turn_id,
             agent_frame_id=self.agent_frame_id,
             attachments=self.attachments,
         )

@@ -81,7 +81,7 @@ class LlmCallExecutor:
                 "runtime_effect_local_executor_mismatch",
                 f"a model call cannot be run as {command.type.value}",
             )
-        call_id = envelope.invocation.replay_key
+        call_id = envelope.replay_key
         request = command.request
         cap = request.generation.output_token_cap
         if cap is not None and self._capacity is not None and cap > self._capacity:

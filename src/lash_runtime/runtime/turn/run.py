@@ -136,7 +136,7 @@ class TurnRun:
     def _controller(self) -> RuntimeEffectController:
         """Who executes this turn's effects; refused here, before anything is written."""
         runtime = self._runtime
-        scope = TurnScope(runtime.session_id, self._request.turn_id)
+        scope = TurnScope(session_id=runtime.session_id, turn_id=self._request.turn_id)
         scoped = runtime.env.effect_host.scoped_static(scope)
         if scoped is None:
             raise RuntimeFault(
