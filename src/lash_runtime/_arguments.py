@@ -28,7 +28,13 @@ STORE: Final = ("load_session", "accept_turn", "commit_runtime_state")
 ATTACHMENT_STORE: Final = ("durability_tier", "put", "get")
 EFFECT_HOST: Final = ("durability_tier", "scoped_static")
 LIVE_REPLAY_STORE: Final = ("append", "replay_after_cursor")
-PROTOCOL: Final = ("id", "driver", "execution_prompt")
+PROTOCOL: Final = (
+    "id",
+    "driver",
+    "preamble",
+    "sync_execution_environment",
+    "execution_prompt",
+)
 CLOCK: Final = ("now", "timestamp_ms", "sleep")
 ID_SOURCE: Final = ("uuid", "hex", "uniform")
 TOOL_PROVIDER: Final = ("tool_manifests", "resolve_contract", "execute")

@@ -32,11 +32,11 @@ from .ports.clock import Clock
 from .ports.effects import EffectHost
 from .ports.ids import IdSource
 from .ports.leases import LeaseTimings
+from .ports.protocol import TurnProtocol
 from .ports.provider import Provider, ResolvedProvider
 from .ports.replay import LiveReplayStore
 from .ports.storage import SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
-from .protocols.standard import StandardProtocol
 from .providers.shares import GivenProvider
 from .runtime.residency import Residency
 from .stores.memory import MemoryStorage
@@ -61,8 +61,8 @@ class LashCoreBuilder(PromptSetters):
     _parts: CoreParts = CoreParts()
     _memory_by_default: bool = False
 
-    def protocol(self, protocol: StandardProtocol) -> Self:
-        """How a turn goes on from each answer of the model."""
+    def protocol(self, protocol: TurnProtocol) -> Self:
+        """How a turn goes on from each answer of the model; the last one that is set counts."""
         return self._with(protocol=a_part(protocol, "a protocol", PROTOCOL))
 
     def provider(self, provider: Provider | ResolvedProvider) -> Self:

@@ -22,11 +22,11 @@ from .ports.durability import DurabilityTier
 from .ports.effects import EffectHost
 from .ports.ids import IdSource, SystemIds
 from .ports.leases import LeaseTimings
+from .ports.protocol import TurnProtocol
 from .ports.provider import ResolvedProvider, RuntimeProviderResolver
 from .ports.replay import LiveReplayStore
 from .ports.storage import SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
-from .protocols.standard import StandardProtocol
 from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
 from .providers.shares import GivenProvider, ProviderShares
 from .replay.memory import InMemoryLiveReplayStore
@@ -45,7 +45,7 @@ from .tools.errors import ToolCatalogError
 class CoreParts:
     """What a builder was given so far. A facet that is set wins over that of the storage."""
 
-    protocol: StandardProtocol | None = None
+    protocol: TurnProtocol | None = None
     provider: GivenProvider | None = None
     spec: SessionSpec = SessionSpec()
     prompt: PromptLayer = PromptLayer.defaults()
@@ -139,7 +139,7 @@ class CoreWiring:
     """The resolved parts of one core. `own_replay` is the replay store if it is the core's own,
     to be closed with it."""
 
-    protocol: StandardProtocol
+    protocol: TurnProtocol
     policy: SessionPolicy
     resolver: RuntimeProviderResolver
     providers: ProviderShares

@@ -6,8 +6,8 @@ from ..ports.attachments import AttachmentStore
 from ..ports.clock import Clock
 from ..ports.effects import EffectHost
 from ..ports.ids import IdSource
+from ..ports.protocol import TurnProtocol
 from ..ports.storage import SessionStoreFactory
-from ..protocols.standard import StandardProtocol
 from ..providers.shares import ProviderShares
 from ..tools.catalog import ToolCatalog
 from .lanes import SessionLanes
@@ -28,7 +28,7 @@ class RuntimeEnvironment:
     max_attachment_bytes: int
     session_stores: SessionStoreFactory | None
     residency: Residency
-    protocol: StandardProtocol
+    protocol: TurnProtocol
     catalog: ToolCatalog
     core_prompt: PromptLayer
     providers: ProviderShares
