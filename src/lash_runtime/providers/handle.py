@@ -19,6 +19,7 @@ from .components import ProviderComponents
 from .ladder import GiveUp, Ladder
 from .limiter import RateLimiter
 from .redaction import redacted
+from .spec import ProviderSpec
 from .unconfigured import UnconfiguredProvider
 
 
@@ -92,6 +93,13 @@ class ProviderHandle:
     def serialize_config(self) -> Mapping[str, Any]:
         """The provider's configuration, credentials included: keep it out of logs."""
         return self._provider.serialize_config()
+
+    def to_spec(self) -> ProviderSpec:
+        """What it takes to build the provider again, credentials included: keep it out of logs.
+
+        What `map_provider` has put around it is not part of that, unless it says so itself.
+        """
+        return ProviderSpec(self.kind, dict(self.serialize_config()))
 
     def supported_variants(self, model: str) -> Sequence[str]:
         return self._components.model_policy.supported_variants(model)

@@ -253,7 +253,10 @@ def test_a_client_is_not_combined_with_settings_that_it_would_ignore() -> None:
         (
             "https://api.example.com/v1",
             OpenAICompat.openai(
-                max_tokens_field=MaxTokensField.MAX_TOKENS, reasoning_format=ReasoningFormat.NONE
+                max_tokens_field=MaxTokensField.MAX_TOKENS,
+                reasoning_format=ReasoningFormat.NONE,
+                store=False,
+                prompt_cache_retention=False,
             ),
         ),
     ],

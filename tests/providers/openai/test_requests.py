@@ -448,3 +448,31 @@ async def test_a_failed_call_changes_nothing_about_the_request() -> None:
     copies = (request.messages, request.tools[0].input_schema.model_dump_json())
     await sent(request, compat=OpenAICompat.openrouter(strict_tools=True))
     assert copies == (request.messages, request.tools[0].input_schema.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("compat", "retention", "kept"),
+    [
+        (OpenAICompat.openai(), CacheRetention.LONG, {"store": False, "retention": "24h"}),
+        (OpenAICompat.openai(), CacheRetention.SHORT, {"store": False}),
+        (OpenAICompat.openai(), CacheRetention.NONE, {"store": False}),
+        (OpenAICompat.openai(store=False, prompt_cache_retention=False), CacheRetention.LONG, {}),
+        (OpenAICompat.openrouter(), CacheRetention.LONG, {}),
+        (OpenAICompat.local(), CacheRetention.LONG, {}),
+        (
+            OpenAICompat.local(prompt_cache_retention=True),
+            CacheRetention.LONG,
+            {"retention": "24h"},
+        ),
+    ],
+)
+async def test_what_an_endpoint_keeps_is_said_where_it_is_understood(
+    compat: OpenAICompat, retention: CacheRetention, kept: dict[str, Any]
+) -> None:
+    """No copy of a conversation beyond the cache; a long cache only where a host asked for it."""
+    received = await sent(options=ProviderOptions(cache_retention=retention), compat=compat)
+    found = {
+        "store": received.body.get("store"),
+        "retention": received.body.get("prompt_cache_retention"),
+    }
+    assert {name: value for name, value in found.items() if value is not None} == kept

@@ -51,6 +51,8 @@ class OpenAICompat(Value):
     - cache_session_affinity: send the session and request ids as headers
     - strict_tools: have arguments decoded under the tool's schema
     - streaming_usage: ask for token counts at the end of a stream
+    - store: say that the endpoint need not keep a copy of the conversation
+    - prompt_cache_retention: pass `CacheRetention.LONG` on, as 24 hours
     - cache_markers: mark what Claude models behind this endpoint should cache
     - stream_termination: see `StreamTermination`
     - keyless: no API key is needed
@@ -62,6 +64,8 @@ class OpenAICompat(Value):
     cache_session_affinity: bool | None = omitted_when_none()
     strict_tools: bool | None = omitted_when_none()
     streaming_usage: bool | None = omitted_when_none()
+    store: bool | None = omitted_when_none()
+    prompt_cache_retention: bool | None = omitted_when_none()
     cache_markers: bool | None = omitted_when_none()
     stream_termination: StreamTermination | None = omitted_when_none()
     keyless: bool | None = omitted_when_none()
@@ -98,6 +102,8 @@ _REMOTE: Final[dict[str, Any]] = {
     "cache_session_affinity": True,
     "strict_tools": False,
     "streaming_usage": True,
+    "store": False,
+    "prompt_cache_retention": False,
     "cache_markers": False,
     "stream_termination": StreamTermination.REQUIRE_TERMINAL_EVIDENCE,
     "keyless": False,
@@ -106,6 +112,8 @@ _OPENAI: Final = _REMOTE | {
     # Its reasoning models refuse the older name.
     "max_tokens_field": MaxTokensField.MAX_COMPLETION_TOKENS,
     "reasoning_format": ReasoningFormat.OPEN_AI,
+    "store": True,
+    "prompt_cache_retention": True,
 }
 _OPENROUTER: Final = _REMOTE | {
     "reasoning_format": ReasoningFormat.OPEN_ROUTER,

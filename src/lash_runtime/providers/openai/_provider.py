@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from anyio import to_thread
-from pydantic import SecretStr
+from pydantic import ConfigDict, SecretStr
 
 from ...model._value import Value, omitted_when_none
 from ...model.llm import LlmRequest, LlmResponse
@@ -39,6 +39,9 @@ EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 class OpenAICompatibleConfig(Value):
     """All that is needed to build the provider again; the key is shown by no `repr`."""
+
+    # What stands where it does not belong may be the key, and errors are read by everybody.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     api_key: SecretStr
     base_url: str
@@ -199,6 +202,16 @@ class OpenAICompatibleProvider:
 
     def __repr__(self) -> str:
         return f"OpenAICompatibleProvider(base_url={_without_credentials(self._base_url)!r})"
+
+
+class OpenAICompatibleFactory:
+    """Builds `OpenAICompatibleProvider` from configuration."""
+
+    kind = OpenAICompatibleProvider.kind
+
+    def deserialize(self, config: Mapping[str, Any]) -> ProviderComponents:
+        """Raises `ValueError` naming the key that is missing, unknown or wrong, and no value."""
+        return OpenAICompatibleProvider.from_config(config).components()
 
 
 def _revealed(key: str | SecretStr | None) -> str | None:

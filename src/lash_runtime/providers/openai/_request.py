@@ -12,7 +12,7 @@ from ...model.llm import (
     ProviderFailureKind,
 )
 from ...model.schema import SchemaContract
-from ...ports.provider import ProviderFailure, ProviderOptions
+from ...ports.provider import CacheRetention, ProviderFailure, ProviderOptions
 from ..schemas import SchemaDialect, SchemaPurpose, SchemaResolutionError, resolve_schema
 from ._cache_markers import mark_for_caching
 from ._compat import MaxTokensField, OpenAICompat, ReasoningFormat
@@ -50,6 +50,10 @@ def build_body(
         )
     if request.model_variant is not None:
         body |= _reasoning(request.model_variant, compat.reasoning_format)
+    if compat.store:
+        body["store"] = False
+    if compat.prompt_cache_retention and options.cache_retention is CacheRetention.LONG:
+        body["prompt_cache_retention"] = "24h"
     if request.stream_events is not None:
         body["stream"] = True
         if compat.streaming_usage:
