@@ -49,6 +49,7 @@ from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import (
     Call,
+    ManualClock,
     ScriptedProvider,
     TestProvider,
     stream_text,
@@ -212,6 +213,35 @@ async def test_a_sink_that_fails_costs_itself_one_activity(
     assert result.is_success
     assert failing.seen == len(collecting.activities) > 5
     assert "a sink failed" in caplog.text
+
+
+async def test_an_output_says_what_its_result_says(place: Place) -> None:
+    """A host that collects activities must not have to reach through for the rest."""
+    clock = ManualClock()
+    started = clock.timestamp_datetime()
+
+    @tool
+    async def slow() -> str:
+        """Take a while."""
+        clock.advance(1.5)
+        return "done"
+
+    provider = ScriptedProvider(
+        [Call.tool("c0", "slow", usage=usage(3, 1)), Call.text("Done.", usage=usage(5, 2))]
+    )
+    core = place.builder(provider, slow).clock(clock).build()
+    async with running(core), core.session("s") as session:
+        output = await session.turn("Go").run()
+        assert output.state.messages == session.read_view().messages
+
+    result = output.result
+    assert output.state is result.state
+    assert output.execution is result.execution
+    assert output.assistant_output == result.assistant_output
+    assert output.started_at() == result.started_at() == started
+    assert output.duration() == result.duration() == timedelta(seconds=1.5)
+    assert output.total_usage() == result.total_usage() == output.usage == usage(8, 3)
+    assert output.children_usage == ()
 
 
 # --- tools --------------------------------------------------------------------------------------

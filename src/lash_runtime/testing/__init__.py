@@ -1,8 +1,10 @@
-"""The test kit: providers, clocks and ids under a test's control. Shipped, so hosts use it too."""
+"""The test kit: providers, clocks and ids under a test's control, doubles that record, and tools
+run without a turn. Shipped, so hosts use it too."""
 
 from .clocks import ManualClock, RecordingClock
 from .ids import FixedIdSource
 from .providers import GatedProvider, TestProvider
+from .recording import RecordingEffectHost, RecordingStores, StoreCall
 from .replies import (
     stream_text,
     text_response,
@@ -11,6 +13,7 @@ from .replies import (
     usage,
 )
 from .scripted import Call, ScriptedProvider
+from .tool_calls import mock_tool_context, run_tool
 
 __all__ = [
     "Call",
@@ -18,8 +21,13 @@ __all__ = [
     "GatedProvider",
     "ManualClock",
     "RecordingClock",
+    "RecordingEffectHost",
+    "RecordingStores",
     "ScriptedProvider",
+    "StoreCall",
     "TestProvider",
+    "mock_tool_context",
+    "run_tool",
     "stream_text",
     "text_response",
     "tool_call_response",

@@ -1,5 +1,6 @@
 """What a turn gives back."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ...kernel.read_view import SessionReadView
@@ -77,6 +78,14 @@ class TurnResult:
             case _:
                 return None
 
+    def started_at(self) -> datetime:
+        """When the turn began to run, in UTC: after it had stood in line."""
+        return datetime.fromtimestamp(self.execution.started_at_ms / 1000, UTC)
+
+    def duration(self) -> timedelta:
+        """From then until its end was about to be stored."""
+        return timedelta(milliseconds=self.execution.duration_ms)
+
     def total_usage(self) -> TokenUsage:
         """The turn's usage together with that of its children."""
         total = self.usage
@@ -97,8 +106,16 @@ class TurnOutput:
         return self.result.turn_id
 
     @property
+    def state(self) -> SessionReadView:
+        return self.result.state
+
+    @property
     def outcome(self) -> TurnOutcome:
         return self.result.outcome
+
+    @property
+    def assistant_output(self) -> AssistantOutput:
+        return self.result.assistant_output
 
     @property
     def is_success(self) -> bool:
@@ -125,9 +142,26 @@ class TurnOutput:
         return self.result.usage
 
     @property
+    def children_usage(self) -> tuple[TokenLedgerEntry, ...]:
+        return self.result.children_usage
+
+    @property
+    def execution(self) -> ExecutionSummary:
+        return self.result.execution
+
+    @property
     def tool_calls(self) -> tuple[ToolCallRecord, ...]:
         return self.result.tool_calls
 
     @property
     def errors(self) -> tuple[TurnIssue, ...]:
         return self.result.errors
+
+    def started_at(self) -> datetime:
+        return self.result.started_at()
+
+    def duration(self) -> timedelta:
+        return self.result.duration()
+
+    def total_usage(self) -> TokenUsage:
+        return self.result.total_usage()
