@@ -174,7 +174,7 @@ def _attachment(ref: object) -> AttachmentRef:
 
 
 def _attachments(encoded: object) -> tuple[AttachmentRef, ...]:
-    if TAG not in compact_json(encoded):
+    if encoded is None or isinstance(encoded, int) or TAG not in compact_json(encoded):
         return ()
     return tuple(piece for piece in _pieces(encoded) if isinstance(piece, AttachmentRef))
 

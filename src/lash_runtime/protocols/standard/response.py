@@ -7,7 +7,7 @@ newlines that part them from the text before, so that joining them gives the who
 import hashlib
 import json
 from collections.abc import Set as AbstractSet
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from ...kernel.visible_text import normalized_response_parts, with_blank_lines_between
 from ...model.llm import (
@@ -20,6 +20,7 @@ from ...model.llm import (
 from ...model.messages import Message, MessageRole, Part, PartKind, part_id
 from ...model.records import dataclass
 from ...model.tool_results import PendingToolCall
+from ...model.tool_values import compact_json
 from ...model.unicode_text import storable_text, why_not_storable
 
 
@@ -122,8 +123,8 @@ def _arguments(input_json: str) -> tuple[Any, str | None]:
     if not input_json.strip():
         return {}, None
     try:
-        arguments = json.loads(input_json, parse_constant=_refuse_constant)
-        json.dumps(arguments, ensure_ascii=False).encode()
+        arguments = _STRICT.decode(input_json)
+        compact_json(arguments)
     except (ValueError, RecursionError) as error:
         return {}, f"the arguments are not valid JSON: {storable_text(str(error))}"
     if arguments is None:
@@ -135,6 +136,10 @@ def _arguments(input_json: str) -> tuple[Any, str | None]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+# Kept, because `json.loads` makes a decoder for each call that asks for anything unusual.
+_STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _json_type(value: object) -> str:
