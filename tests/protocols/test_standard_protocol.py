@@ -245,6 +245,7 @@ def test_the_message_of_a_call_keeps_everything_in_order() -> None:
         ("true", "a boolean"),
         ("3", "a number"),
         ('{"at": NaN}', "NaN"),
+        ('{"at": 1e999}', "Out of range"),
         ('{"at": "\\ud800"}', "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
     ],
