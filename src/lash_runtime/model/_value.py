@@ -10,6 +10,9 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+STRICT_RECORD: Final = ConfigDict(extra="forbid")
+"""Rule 3 for a record that is no pydantic model, as its `__pydantic_config__`."""
+
 
 def _is_absent(value: object) -> bool:
     return value is None

@@ -10,19 +10,17 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from ._value import Value, absent_when_none, omitted_when_none
+from ._value import STRICT_RECORD, Value, absent_when_none, omitted_when_none
 from .causes import CausalRef
 from .messages import Message
 from .records import dataclass
-
-_STRICT: Final = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationRecord:
     """A message as an event of the session's history."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT_RECORD
 
     type: Literal["conversation"] = "conversation"
     message: Message
@@ -40,7 +38,7 @@ class ConversationRecord:
 class ProtocolEvent:
     """A fact that a protocol or plugin keeps in the history, opaque to the runtime."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT_RECORD
 
     type: Literal["protocol"] = "protocol"
     plugin_id: str
@@ -51,7 +49,7 @@ class ProtocolEvent:
 class PluginPayload:
     """What a plugin keeps beside the history: a node that is no event of it."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT_RECORD
 
     type: Literal["plugin"] = "plugin"
     plugin_type: str
@@ -68,7 +66,7 @@ NodePayload = Annotated[
 class SessionNodeRecord:
     """One node of a session's graph. `timestamp` is RFC 3339, shared by one append batch."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT_RECORD
 
     node_id: str
     parent_node_id: Annotated[str | None, absent_when_none()] = None

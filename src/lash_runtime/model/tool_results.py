@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 
-from ._value import Value, omitted_when_none
+from ._value import STRICT_RECORD, Value, absent_when_none, omitted_when_none
 from .attachments import AttachmentRef
 from .messages import ProviderReplayMeta
+from .records import dataclass
 
 
 class ToolFailureClass(StrEnum):
@@ -148,12 +149,18 @@ class ToolCallOutput(Value):
                 return cancellation.model_dump(mode="json")
 
 
-class ReturnText(Value):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnText:
+    __pydantic_config__ = STRICT_RECORD
+
     type: Literal["text"] = "text"
     text: str
 
 
-class ReturnAttachment(Value):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnAttachment:
+    __pydantic_config__ = STRICT_RECORD
+
     type: Literal["attachment"] = "attachment"
     ref: AttachmentRef
 
@@ -161,8 +168,11 @@ class ReturnAttachment(Value):
 ModelReturnPart = Annotated[ReturnText | ReturnAttachment, Field(discriminator="type")]
 
 
-class ModelToolReturn(Value):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelToolReturn:
     """What the model is shown of a result; may be shorter than the record."""
+
+    __pydantic_config__ = STRICT_RECORD
 
     call_id: str
     tool_name: str
@@ -183,18 +193,24 @@ class ToolCallRecord(Value):
     duration_ms: int = 0
 
 
-class PendingToolCall(Value):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingToolCall:
     """A call the model asked for. `args_error` says why its arguments could not be parsed."""
+
+    __pydantic_config__ = STRICT_RECORD
 
     call_id: str
     tool_name: str
     args: Any
-    args_error: str | None = omitted_when_none()
-    replay: ProviderReplayMeta | None = omitted_when_none()
+    args_error: Annotated[str | None, absent_when_none()] = None
+    replay: Annotated[ProviderReplayMeta | None, absent_when_none()] = None
 
 
-class CompletedToolCall(Value):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletedToolCall:
     """A call with its result, on its way back to the protocol."""
+
+    __pydantic_config__ = STRICT_RECORD
 
     call_id: str
     tool_name: str
@@ -202,4 +218,4 @@ class CompletedToolCall(Value):
     output: ToolCallOutput
     model_return: ModelToolReturn
     duration_ms: int = 0
-    replay: ProviderReplayMeta | None = omitted_when_none()
+    replay: Annotated[ProviderReplayMeta | None, absent_when_none()] = None
