@@ -23,7 +23,11 @@ SessionRelation = Annotated[RootRelation | ChildRelation, Field(discriminator="k
 
 
 class SessionMeta(Value):
-    """Known before the first commit; `created_at` is RFC 3339."""
+    """Known before the first commit.
+
+    `created_at` is RFC 3339. `cwd` is the working directory of the process that created the
+    session, `None` where that is not known or was not recorded.
+    """
 
     session_id: str
     session_name: str

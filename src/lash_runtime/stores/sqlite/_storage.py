@@ -10,6 +10,7 @@ from warnings import warn
 import anyio
 
 from ...model.session_meta import SessionMeta
+from ...model.unicode_text import storable_text
 from ...ports.clock import Clock
 from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource
@@ -75,10 +76,20 @@ class SqliteSessionStores(SqliteAttachmentReferences):
                 session_name=request.session_id,
                 created_at=clock.timestamp_rfc3339(),
                 model=request.policy.model.id,
+                cwd=_working_directory(),
                 relation=request.relation,
             )
             _meta.seed(db, meta)
         return generation
+
+
+def _working_directory() -> str | None:
+    """Where this process is, for people to know a session by; `None` if that folder is gone."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        return None
+    return storable_text(folder, limit=len(folder))
 
 
 class SqliteStorage:
