@@ -104,7 +104,7 @@ class LashRuntime:
             lease_ttl_ms=self.env.keeper.timings.ttl_ms,
             clock=self.env.clock,
             load=self.load,
-            installed=self.install,
+            installed=self._turn_closed,
             give_back=self.give_back,
         )
 
@@ -183,21 +183,24 @@ class LashRuntime:
         """Store what no turn has committed yet: explicit state, or a healed leaf. Otherwise
         nothing happens.
 
-        Takes the lane for this one commit. Raises `SessionBusy` when another owner holds it and
-        there is explicit state. A healed leaf is left then: everybody who reads the session
-        heals it alike, and that owner's commit moves it.
+        Takes the lane for this one commit, and first closes turns that a dead owner has left:
+        nothing is built on history that is open. Raises `SessionBusy` when another owner holds
+        it and there is explicit state. A healed leaf is left then: everybody who reads the
+        session heals it alike, and that owner's commit moves it.
         """
         if self.store is None or not self.state.is_unstored:
             return
         try:
-            fence = (await self.closer.take_lane()).fence()
+            lease = await self.closer.take_lane()
         except SessionBusy:
             if self.state.leaf_moved:
                 return
             raise
         except StoreError as error:
             raise fault_of_commit(error, self.session_id) from error
+        fence = lease.fence()
         try:
+            await self.closer.close_started(lease)
             await self.refresh(await self.head())
             if self.state.is_unstored:
                 result = await self.store.commit_runtime_state(flushing_commit(self.state, fence))
@@ -225,6 +228,12 @@ class LashRuntime:
         """Make `state` current and show it. Synchronous: no reader can come between the two."""
         self.state = kept(state, self.env.residency)
         self.publish(turn_id)
+
+    def _turn_closed(self, state: RuntimeSessionState, turn_id: str) -> None:
+        """A turn of an earlier owner was closed. Explicit state stays as it is: it is about to
+        take the place of all that is stored, that turn included."""
+        if not self.state.graph_replace_required:
+            self.install(state, turn_id)
 
     def publish(self, turn_id: str | None = None) -> None:
         state = self.state

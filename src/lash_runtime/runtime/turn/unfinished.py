@@ -78,14 +78,19 @@ class TurnCloser:
         except StoreError as error:
             raise fault_of_commit(error, self._session_id) from error
         try:
-            # Read again under the lease: the holder may have finished in between.
-            rows = [row for row in await self._rows() if row.state.is_started]
-            await self.close_rows(lease, rows)
-        except StoreError as error:
-            raise fault_of_commit(error, self._session_id) from error
+            await self.close_started(lease)
         finally:
             await self._give_back(lease.fence())
         return True
+
+    async def close_started(self, lease: SessionExecutionLease) -> None:
+        """Close what is unfinished now that `lease` is held. It stays held, unless closing
+        fails."""
+        try:
+            rows = [row for row in await self._rows() if row.state.is_started]
+        except StoreError as error:
+            raise fault_of_commit(error, self._session_id) from error
+        await self.close_rows(lease, rows)
 
     async def close_rows(self, lease: SessionExecutionLease, rows: Sequence[TurnRow]) -> None:
         """Close `rows` under `lease`. It stays held, unless closing fails."""
