@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ._value import Value, omitted_when_none
 from .causes import CausalRef
@@ -46,7 +46,12 @@ class SessionMeta(Value):
 
 
 class PersistedSessionConfig(Value):
-    """The only configuration in a session's head."""
+    """The only configuration in a session's head. It names a provider, and holds none."""
 
     provider_id: str = ""
     model: ModelSpec = ModelSpec.defaults()
+
+    @field_validator("provider_id")
+    @classmethod
+    def _strip(cls, value: str) -> str:
+        return value.strip()

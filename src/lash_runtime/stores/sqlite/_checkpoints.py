@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from ...model.canonical import canonical_json
 from ...model.frames import AgentFrameRecord
 from ...model.tools import ToolState
+from ...ports.record_versions import decode_versioned_json_record
 from ...ports.session_state import (
     SESSION_CHECKPOINT_SCHEMA_VERSION,
     BlobRef,
@@ -25,7 +26,7 @@ from ...ports.session_state import (
     SessionCheckpoint,
 )
 from ...ports.store_errors import StoreBackendError
-from ._records import decode, decode_versioned
+from ._records import decode
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -118,11 +119,8 @@ def load(db: sqlite3.Connection, session_id: str, ref: BlobRef) -> HydratedSessi
 
 
 def decode_manifest(text: str) -> SessionCheckpoint:
-    return decode_versioned(
-        SessionCheckpoint,
-        text,
-        kind="session checkpoint",
-        version=SESSION_CHECKPOINT_SCHEMA_VERSION,
+    return decode_versioned_json_record(
+        text, "SessionCheckpoint", SESSION_CHECKPOINT_SCHEMA_VERSION, SessionCheckpoint
     )
 
 
