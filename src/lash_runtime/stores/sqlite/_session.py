@@ -56,6 +56,7 @@ from . import (
     _turns,
     _usage,
 )
+from ._blobs import BuiltinBlobProfile
 from ._heads import HeadRow
 from ._leases import StoredLane
 
@@ -92,7 +93,11 @@ def read(
 
 
 def commit(
-    db: sqlite3.Connection, session_id: str, commit: RuntimeCommit, now_ms: int
+    db: sqlite3.Connection,
+    session_id: str,
+    commit: RuntimeCommit,
+    now_ms: int,
+    profile: BuiltinBlobProfile,
 ) -> RuntimeCommitResult:
     if commit.session_id != session_id:
         raise SessionBindingMismatch(
@@ -122,7 +127,7 @@ def commit(
             now_ms=now_ms,
         )
     _apply_graph(db, session_id, commit.graph, now_ms)
-    checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames)
+    checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames, profile)
     result = RuntimeCommitResult(
         head_revision=revision + 1,
         checkpoint_ref=checkpoint.ref,
