@@ -300,3 +300,25 @@ async def test_nothing_is_stored_when_nothing_can_be_noted(tmp_path: Path) -> No
         await storage.open()
         meta = AttachmentCreateMeta(media_type=Image(a_png()).media_type)
         assert (await files.put(a_png(), meta)).id == (await session.attachments.put(a_png())).id
+
+
+@pytest.mark.parametrize("put_back_by", ["close", "a turn"])
+async def test_a_view_that_was_put_back_keeps_its_images(
+    on_disk: Callable[[str], Album], put_back_by: str
+) -> None:
+    """The session was deleted, and every note of what it had stored with it; the transcript that
+    the host puts in its place is a reason to keep the images all the same."""
+    provider = ScriptedProvider(otherwise=lambda request: Call.text("A cat."))
+    core = on_disk("sqlite+files").builder(provider).build()
+    async with running(core):
+        async with core.session("s") as session:
+            await session.turn(TurnInput.of("What is this?", Image(a_png()))).run()
+            view = session.read_view()
+        (ref,) = (ref for part in view.messages[0].parts for ref in part.attachments)
+        await core.delete_session("s")
+        back = await core.session("s").open_with_state(view)
+        if put_back_by == "a turn":
+            await back.turn("And now?").run()
+        await back.close()
+        await core.attachments.sweep(timedelta(days=-1), unmentioned=True)
+        assert await is_there(core, ref.id)
