@@ -32,6 +32,7 @@ from .faults import (
     fault_of_refresh,
 )
 from .lanes import SessionLane
+from .lease_events import LeaseEvent, tell
 from .observation import ObservationCell, ObservationUpdate
 from .residency import Residency, kept, orphans_of, read_session
 from .session_attachments import SessionAttachments
@@ -219,6 +220,7 @@ class LashRuntime:
                 await self.require_store("be read or written").release_session_execution_lease(
                     fence
                 )
+                tell(LeaseEvent.RELEASED, fence)
             except StoredSessionDeleted:
                 pass  # and the lane with it
             except StoreError as error:

@@ -33,6 +33,7 @@ from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import TurnResultRecord, TurnRow, TurnSettlement, TurnState
 from ...ports.turn_persistence import TurnPersistence
 from ..faults import SessionBusy, fault_of_commit
+from ..lease_events import LeaseEvent, tell
 from ..state import RuntimeSessionState
 from .commit import settling_commit
 
@@ -121,8 +122,10 @@ class TurnCloser:
                 )
         match claimed:
             case LeaseAcquired(lease=lease):
+                tell(LeaseEvent.ACQUIRED, lease.fence())
                 return lease
             case LeaseBusy(holder=holder):
+                tell(LeaseEvent.BUSY, holder.fence())
                 raise SessionBusy(
                     session_id=self._session_id, holder=holder.owner.owner_id, turn_id=turn_id
                 )
