@@ -30,6 +30,7 @@ from ...ports.session_state import (
     PersistedSessionRead,
     SessionHeadMeta,
     SessionReadScope,
+    frames_with_state,
 )
 from ...ports.store_errors import (
     HeadRevisionConflict,
@@ -78,16 +79,17 @@ def read(
         case _:
             assert_never(scope)
     ref = row.checkpoint_ref
+    checkpoint = None if ref is None else _checkpoints.load(db, session_id, ref)
     return PersistedSessionRead(
         session_id=session_id,
         head_revision=row.revision,
         config=meta.config,
-        agent_frames=meta.agent_frames,
+        agent_frames=frames_with_state(meta.agent_frames, meta.current_agent_frame_id, checkpoint),
         current_agent_frame_id=meta.current_agent_frame_id,
         nodes=nodes,
         leaf_node_id=leaf,
         checkpoint_ref=ref,
-        checkpoint=None if ref is None else _checkpoints.load(db, session_id, ref),
+        checkpoint=checkpoint,
         token_ledger=_usage.load(db, session_id),
     )
 
