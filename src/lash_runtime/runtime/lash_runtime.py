@@ -26,9 +26,7 @@ from ..ports.turn_persistence import TurnPersistence
 from .environment import RuntimeEnvironment
 from .faults import (
     RuntimeFault,
-    SessionBusy,
     SessionHasNoStore,
-    fault_of_commit,
     fault_of_refresh,
 )
 from .lanes import SessionLane
@@ -37,7 +35,6 @@ from .observation import ObservationCell, ObservationUpdate
 from .residency import Residency, kept, orphans_of, read_session
 from .session_attachments import SessionAttachments
 from .state import RuntimeSessionState, state_of_read
-from .turn.commit import flushing_commit
 from .turn.unfinished import TurnCloser
 
 log = logging.getLogger(__name__)
@@ -179,38 +176,6 @@ class LashRuntime:
         """The store has emptied the session for the turn that was just accepted."""
         self.replace_session = False
         self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
-
-    async def flush(self) -> None:
-        """Store what no turn has committed yet: explicit state, or a healed leaf. Otherwise
-        nothing happens.
-
-        Takes the lane for this one commit, and first closes turns that a dead owner has left:
-        nothing is built on history that is open. Raises `SessionBusy` when another owner holds
-        it and there is explicit state. A healed leaf is left then: everybody who reads the
-        session heals it alike, and that owner's commit moves it.
-        """
-        if self.store is None or not self.state.is_unstored:
-            return
-        try:
-            lease = await self.closer.take_lane()
-        except SessionBusy:
-            if self.state.leaf_moved:
-                return
-            raise
-        except StoreError as error:
-            raise fault_of_commit(error, self.session_id) from error
-        fence = lease.fence()
-        try:
-            await self.closer.close_started(lease)
-            await self.refresh(await self.head())
-            if self.state.is_unstored:
-                result = await self.store.commit_runtime_state(flushing_commit(self.state, fence))
-                self.install(self.state.after_commit(result))
-        except StoreError as error:
-            raise fault_of_commit(error, self.session_id) from error
-        finally:
-            # The commit has freed the lane already; then this changes nothing.
-            await self.give_back(fence)
 
     async def give_back(self, fence: SessionExecutionLeaseFence) -> None:
         """Free the lane if it is still held under `fence`. Failing to is logged: the lease then

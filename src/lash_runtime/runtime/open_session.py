@@ -4,15 +4,24 @@ A session can be given up only by its last handle, with no turn running or in li
 counted here, never guessed from garbage collection.
 """
 
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
+from ..model.causes import CausalRef
+from ..model.nodes import SessionAppendNode
+from ..model.policy import SessionSpec
 from ..model.turn_input import TurnInput
 from ..model.unicode_text import why_not_storable
-from .faults import RuntimeFault, SessionInUse, SessionIsClosed, SessionIsDeleted
+from . import between_turns
+from .between_turns import AppendedNodes, OpenedFrame, StaleBranch
+from .faults import RuntimeFault, SessionBusy, SessionInUse, SessionIsClosed, SessionIsDeleted
 from .lash_runtime import LashRuntime
 from .running_turns import RunningTurn, RunningTurns
 from .turn.request import TurnRequest
 from .turn.sinks import TurnActivitySink
+
+T = TypeVar("T")
 
 
 class OpenSession:
@@ -89,9 +98,62 @@ class OpenSession:
         self._shut()
         return self._runtime
 
+    async def append_nodes(
+        self, nodes: Sequence[SessionAppendNode], *, requires_ancestor_node_id: str | None = None
+    ) -> AppendedNodes | StaleBranch:
+        """As `between_turns.append_session_nodes`. Raises `SessionBusy` also while a turn of
+        this session runs or is in line: only its runner moves the head then."""
+        return await self._change(
+            between_turns.append_session_nodes(
+                self.runtime, nodes, requires_ancestor_node_id=requires_ancestor_node_id
+            )
+        )
+
+    async def configure(self, spec: SessionSpec) -> None:
+        """As `between_turns.configure_session`, with the same addition."""
+        await self._change(between_turns.configure_session(self.runtime, spec))
+
+    async def open_frame(
+        self,
+        frame_id: str,
+        *,
+        reason: str,
+        initial_nodes: Sequence[SessionAppendNode] = (),
+        caused_by: CausalRef | None = None,
+    ) -> OpenedFrame:
+        """As `between_turns.open_agent_frame`, with the same addition."""
+        return await self._change(
+            between_turns.open_agent_frame(
+                self.runtime,
+                frame_id,
+                reason=reason,
+                initial_nodes=initial_nodes,
+                caused_by=caused_by,
+            )
+        )
+
+    async def _change(self, change: Coroutine[Any, Any, T]) -> T:
+        if (turn_id := self._turns.leading_id) is not None:
+            change.close()
+            raise SessionBusy(
+                session_id=self.session_id,
+                holder=self._runtime.owner.owner_id,
+                turn_id=turn_id,
+            )
+
+        async def in_the_lane() -> T:
+            async with self._runtime.lane.turn():
+                return await change
+
+        # In a task of the core, so that a cancelled caller cannot tear it: the lease that it
+        # takes can only be given back by itself.
+        return await self._runtime.env.tasks.complete(
+            in_the_lane(), name=f"lash-change-{self.session_id}"
+        )
+
     async def _flush(self) -> None:
         async with self._runtime.lane.turn():
-            await self._runtime.flush()
+            await between_turns.flush(self._runtime)
 
     def abandon(self) -> None:
         """Close without storing anything: the core is going away."""
