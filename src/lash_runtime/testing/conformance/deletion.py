@@ -291,4 +291,5 @@ class DeletionConformance(StorageCase):
         await storage.session_stores.delete_session("s")
         store = await a_store(storage)
         lease = await hold(store, owner=ALICE)
-        await store.commit_runtime_state(a_commit(lease.fence()))
+        result = await store.commit_runtime_state(a_commit(lease.fence()))
+        assert result.head_revision == 1
