@@ -10,7 +10,7 @@ import pytest
 from facade.graphs import stored, stored_ids, the_store
 from facade.models import asked
 from facade.places import Place, a_core
-from lash_runtime import LashSession
+from lash_runtime import LashSession, SessionStillInUse
 from lash_runtime.model.attachments import AttachmentRef, ImageFormat, MediaType
 from lash_runtime.model.llm import LlmRequest
 from lash_runtime.model.messages import Message, MessageRole, Part, PartKind, text_message
@@ -23,7 +23,7 @@ from lash_runtime.ports.leases import LeaseAcquired, LeaseOwnerIdentity
 from lash_runtime.ports.store_errors import StoreBackendError
 from lash_runtime.ports.turn_ledger import TurnState
 from lash_runtime.runtime.between_turns import AppendedNodes, OpenedFrame, StaleBranch
-from lash_runtime.runtime.faults import RuntimeFault, SessionBusy
+from lash_runtime.runtime.faults import RuntimeFault, SessionBusy, SessionIsClosed
 from lash_runtime.runtime.open_session import OpenSession
 from lash_runtime.testing import Call, GatedProvider, ScriptedProvider
 from lash_runtime.testing.conformance._samples import accepted, an_acceptance
@@ -342,6 +342,33 @@ async def test_changes_that_come_together_are_made_one_after_the_other(place: Pl
         assert read.head_revision == 12
         for session in sessions:
             await session.close()
+
+
+async def test_a_session_that_is_being_changed_cannot_be_closed(place: Place) -> None:
+    """What the change is about to store would be stored behind the back of whoever closed it."""
+    async with a_core(place, yes()) as core:
+        session = await core.session("s").open()
+        change = opened(session)
+        async with anyio.create_task_group() as tasks:
+            async with change.runtime.lane.turn():
+                tasks.start_soon(change.append_nodes, [words("m1")])
+                await anyio.wait_all_tasks_blocked()
+                with pytest.raises(SessionStillInUse):
+                    await session.close()
+        await session.close()
+        with pytest.raises(SessionIsClosed):
+            await change.append_nodes([words("m2")])
+        assert await stored_ids(place) == ["m1"]
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_closed_core_changes_nothing(place: Place) -> None:
+    """Its sessions went with it."""
+    async with a_core(place, yes()) as core:
+        session = await core.session("s").open()
+        change = opened(session)
+    with pytest.raises(RuntimeFault):
+        await change.append_nodes([words("m1")])
 
 
 async def test_a_cancelled_change_is_made_or_not_made(place: Place) -> None:
