@@ -1,6 +1,7 @@
 """The helpers by which a backend asks a record for its version before it reads the rest."""
 
 import json
+import traceback
 
 import pytest
 
@@ -75,3 +76,12 @@ def test_a_damaged_record_is_damage_and_no_question_of_versions(text: str | byte
         decode_versioned_json_record(text, "SessionHeadMeta", 1, SessionHeadMeta)
     assert not isinstance(refusal.value, RecordSchemaVersionError)
     assert "SessionHeadMeta" in str(refusal.value)
+
+
+def test_an_error_does_not_quote_what_is_stored() -> None:
+    """It may be a secret, and a log would keep it."""
+    text = '{"schema_version": 1, "session_id": {"key": "sk-secret"}}'
+    with pytest.raises(StoreBackendError) as refusal:
+        decode_versioned_json_record(text, "SessionHeadMeta", 1, SessionHeadMeta)
+    told = "".join(traceback.format_exception(refusal.value))
+    assert "sk-secret" not in told

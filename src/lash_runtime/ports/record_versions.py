@@ -68,11 +68,12 @@ def decode_versioned_json_record(
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        raise undecodable(record_kind, error) from error
+        raise undecodable(record_kind, error) from None
 
 
 def undecodable(record_kind: str, error: ValidationError) -> StoreBackendError:
-    """What to raise for a record that `error` was found in; says where, never what it holds."""
+    """What to raise for a record that `error` was found in. Raise it `from None`: the text of
+    `error` quotes what is stored, which may be a secret, and a log would keep it."""
     first = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(step) for step in first["loc"]) or "its whole"
     return StoreBackendError(f"a stored {record_kind} cannot be read: {place}: {first['msg']}")

@@ -21,7 +21,7 @@ def decode(record: type[M], text: str | bytes, *, kind: str) -> M:
     try:
         return record.model_validate_json(text)
     except ValidationError as error:
-        raise undecodable(kind, error) from error
+        raise undecodable(kind, error) from None
 
 
 def decode_as(adapter: TypeAdapter[T], text: str | bytes, *, kind: str) -> T:
@@ -29,7 +29,7 @@ def decode_as(adapter: TypeAdapter[T], text: str | bytes, *, kind: str) -> T:
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
-        raise undecodable(kind, error) from error
+        raise undecodable(kind, error) from None
 
 
 def decode_member(members: type[E], text: str, *, kind: str) -> E:
