@@ -1,6 +1,6 @@
 """What upkeep costs, and what it costs those who go on working meanwhile.
 
-`UPKEEP_MB` in the environment is how much of garbage the collection finds, 64 unless it is set.
+`UPKEEP_MB` in the environment is how much of garbage the collection finds, 1,024 unless it is set.
 """
 
 import os
@@ -25,7 +25,7 @@ from .scenes import a_core
 
 T = TypeVar("T")
 
-GARBAGE_MB = int(os.environ.get("UPKEEP_MB", "64"))
+GARBAGE_MB = int(os.environ.get("UPKEEP_MB", "1024"))
 BLOB_BYTES = 256 * 1024
 SESSIONS = 16
 TURNS = 1_000

@@ -1,5 +1,6 @@
 """Removing images that nobody keeps, and never one that somebody does."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,9 @@ from lash_runtime.testing import Call, ManualClock, ScriptedProvider
 pytestmark = pytest.mark.anyio
 
 DAY = timedelta(days=1)
+NOW_MS = time.time_ns() // 1_000_000
+"""Files are dated by the system's clock, so clocks that these tests move begin there."""
+
 NOTHING = AttachmentSweepReport(examined=0, removed=0)
 
 
@@ -45,7 +49,7 @@ async def is_there(core: LashCore, attachment_id: str) -> bool:
 
 async def test_an_upload_that_no_turn_said_goes_when_it_is_old(album: Album) -> None:
     """Not before: the host may be about to say it."""
-    clock = ManualClock()
+    clock = ManualClock(NOW_MS)
     core = album.builder(ScriptedProvider()).clock(clock).build()
     async with running(core), core.session("s") as session:
         ref = await session.attachments.put(a_png())
@@ -72,7 +76,7 @@ async def test_what_a_transcript_shows_stays(album: Album) -> None:
         assert context.attachments is not None
         return (await context.attachments.put(a_png("stored"))).id
 
-    clock = ManualClock()
+    clock = ManualClock(NOW_MS)
     provider = ScriptedProvider(
         [Call.tool("1", "draw", {}), Call.tool("2", "store", {}), Call.text("Done.")]
     )
@@ -87,7 +91,7 @@ async def test_what_a_transcript_shows_stays(album: Album) -> None:
 
 async def test_one_session_that_keeps_it_is_enough(album: Album) -> None:
     """Another one had uploaded the same bytes and forgotten them."""
-    clock = ManualClock()
+    clock = ManualClock(NOW_MS)
     core = album.builder(ScriptedProvider([Call.text("A cat.")])).clock(clock).build()
     async with running(core), core.session("a") as one, core.session("b") as two:
         ref = await one.attachments.put(a_png())
@@ -99,7 +103,7 @@ async def test_one_session_that_keeps_it_is_enough(album: Album) -> None:
 
 async def test_a_session_may_borrow_what_another_one_deletes(album: Album) -> None:
     """It has said the image by reference and never stored it; it has the right to all the same."""
-    clock = ManualClock()
+    clock = ManualClock(NOW_MS)
     core = album.builder(ScriptedProvider([Call.text("A cat."), Call.text("Yes.")])).clock(clock)
     async with running(core.build()) as core_:
         async with core_.session("owner") as owner:
@@ -131,7 +135,7 @@ async def test_what_a_deleted_session_left_in_files_can_be_swept(
 
 async def test_a_refused_turn_leaves_nothing_for_long(album: Album) -> None:
     """Its good image was stored before its bad one was looked at."""
-    clock = ManualClock()
+    clock = ManualClock(NOW_MS)
     core = album.builder(ScriptedProvider()).clock(clock).build()
     async with running(core), core.session("s") as session:
         good, bad = Image(a_png("good")), Image(a_png("never stored")).reference()
@@ -202,7 +206,7 @@ async def test_a_turn_that_a_dead_process_left_keeps_its_image(
 
 async def test_a_session_that_starts_over_gives_its_images_up(album: Album) -> None:
     """Once they have been without a session for long enough."""
-    clock = ManualClock()
+    clock = ManualClock(NOW_MS)
     provider = ScriptedProvider([Call.text("A cat."), Call.text("Hello.")])
     core = album.builder(provider).clock(clock).build()
     async with running(core):
@@ -221,7 +225,7 @@ async def test_a_session_that_starts_over_gives_its_images_up(album: Album) -> N
 
 async def test_a_sweep_that_was_cut_off_has_broken_nothing(album: Album) -> None:
     """What it had set aside reads as before, and the next sweep decides about it."""
-    clock = ManualClock()
+    clock = ManualClock(NOW_MS)
     core = album.builder(ScriptedProvider([Call.text("A cat.")])).clock(clock).build()
     async with running(core), core.session("s") as session:
         kept, gone = Image(a_png("kept")), Image(a_png("gone"))
@@ -300,3 +304,25 @@ async def test_nothing_is_stored_when_nothing_can_be_noted(tmp_path: Path) -> No
         await storage.open()
         meta = AttachmentCreateMeta(media_type=Image(a_png()).media_type)
         assert (await files.put(a_png(), meta)).id == (await session.attachments.put(a_png())).id
+
+
+@pytest.mark.parametrize("put_back_by", ["close", "a turn"])
+async def test_a_view_that_was_put_back_keeps_its_images(
+    on_disk: Callable[[str], Album], put_back_by: str
+) -> None:
+    """The session was deleted, and every note of what it had stored with it; the transcript that
+    the host puts in its place is a reason to keep the images all the same."""
+    provider = ScriptedProvider(otherwise=lambda request: Call.text("A cat."))
+    core = on_disk("sqlite+files").builder(provider).build()
+    async with running(core):
+        async with core.session("s") as session:
+            await session.turn(TurnInput.of("What is this?", Image(a_png()))).run()
+            view = session.read_view()
+        (ref,) = (ref for part in view.messages[0].parts for ref in part.attachments)
+        await core.delete_session("s")
+        back = await core.session("s").open_with_state(view)
+        if put_back_by == "a turn":
+            await back.turn("And now?").run()
+        await back.close()
+        await core.attachments.sweep(timedelta(days=-1), unmentioned=True)
+        assert await is_there(core, ref.id)

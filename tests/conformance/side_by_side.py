@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lash_runtime.model.messages import MessageRole, text_message
 from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
+from lash_runtime.model.session_meta import SessionMeta
 from lash_runtime.model.usage import TokenLedgerEntry, TokenUsage
 from lash_runtime.ports.attachments import AttachmentStoreError
 from lash_runtime.ports.commit import (
@@ -44,6 +45,12 @@ ATTACHMENTS = ("a1", "a2")
 ENDS = (TurnState.COMMITTED, TurnState.INTERRUPTED, TurnState.FAILED)
 TIMESTAMP = "2025-06-15T15:06:40.000Z"
 DRAWN = re.compile("(qwb|ti):[0-9a-f]{32}")
+
+
+async def the_meta(store: RuntimePersistence) -> SessionMeta | None:
+    """A session's metadata but for its folder, which a store in memory does not record."""
+    meta = await store.load_session_meta()
+    return None if meta is None else meta.model_copy(update={"cwd": None})
 
 
 def owners() -> tuple[LeaseOwnerIdentity, ...]:

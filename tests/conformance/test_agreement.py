@@ -26,6 +26,7 @@ from conformance.side_by_side import (
     rarely,
     recent,
     session_ids,
+    the_meta,
     ttls,
     turn_ids,
     usage,
@@ -326,7 +327,7 @@ class Agreement(TwoStores):
         store = side.stores[session_id]
         return [
             await store.load_head_stamp(),
-            await store.load_session_meta(),
+            await the_meta(store),
             [await store.load_node(node_id) for node_id in NODE_IDS],
             [await store.load_turn(session_id, turn_id) for turn_id in TURN_IDS],
             await store.list_uncommitted(self.clock.timestamp_ms() - 1_000),

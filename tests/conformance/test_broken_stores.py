@@ -11,6 +11,7 @@ import pytest
 
 from conformance.breaking import BrokenStorage, Wrapped, passes
 from lash_runtime.model.attachments import AttachmentCreateMeta, AttachmentRef
+from lash_runtime.model.frames import AgentFrameRecord
 from lash_runtime.ports.commit import RuntimeCommit, RuntimeCommitResult
 from lash_runtime.ports.leases import (
     LeaseAcquired,
@@ -19,7 +20,13 @@ from lash_runtime.ports.leases import (
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseFence,
 )
-from lash_runtime.ports.session_state import ActivePath, FullGraph, PersistedSessionRead
+from lash_runtime.ports.persistence import RuntimePersistence
+from lash_runtime.ports.session_state import (
+    ActivePath,
+    FullGraph,
+    PersistedSessionRead,
+    SessionReadScope,
+)
 from lash_runtime.ports.store_errors import (
     QueuedWorkClaimExpired,
     SessionExecutionLeaseExpired,
@@ -239,6 +246,23 @@ class HealsOnItsOwn(Wrapped):
         return replace(read, leaf_node_id=None)
 
 
+class StoresScratch(Wrapped):
+    """What a caller hands back with a frame is taken for the frame's own state."""
+
+    def __init__(self, intact: RuntimePersistence) -> None:
+        super().__init__(intact)
+        self.frames: tuple[AgentFrameRecord, ...] = ()
+
+    async def commit_runtime_state(self, commit: RuntimeCommit) -> RuntimeCommitResult:
+        self.frames = commit.agent_frames
+        result: RuntimeCommitResult = await self.intact.commit_runtime_state(commit)
+        return result
+
+    async def load_session(self, scope: SessionReadScope) -> PersistedSessionRead | None:
+        read: PersistedSessionRead | None = await self.intact.load_session(scope)
+        return None if read is None else replace(read, agent_frames=self.frames)
+
+
 class NamesAttachmentsItself:
     """Ids are counted instead of computed from the bytes."""
 
@@ -290,6 +314,7 @@ def a_broken_storage(broken: type[Any]) -> BrokenStorage:
         (SwallowsIllegalMoves, "test_only_moves_of_the_table_are_made"),
         (ShowsBranches, "test_the_active_path_is_the_leafs_ancestors_root_first"),
         (HealsOnItsOwn, "test_a_leaf_that_does_not_exist_gives_no_nodes_and_is_kept"),
+        (StoresScratch, "test_the_current_frame_has_the_execution_state"),
         (NamesAttachmentsItself, "test_equal_bytes_are_stored_once"),
     ],
 )

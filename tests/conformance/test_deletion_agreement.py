@@ -4,11 +4,13 @@ What one keeps in rows the other keeps in objects, so a rule that either has for
 """
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conformance.side_by_side import the_meta
 from lash_runtime.model.messages import MessageRole
 from lash_runtime.ports.attachments import AttachmentIntent, AttachmentStoreError
 from lash_runtime.ports.leases import LeaseAcquired
@@ -103,7 +105,7 @@ class Player:
             case "tombstone", (ids,):
                 return await store.tombstone_nodes(ids)
             case "read", ():
-                return await store.load_session(FullGraph()), await store.load_session_meta()
+                return await store.load_session(FullGraph()), await the_meta(store)
             case "accept", (turn_id,):
                 outcome = await store.accept_turn(
                     an_acceptance(turn_id, session_id=session_id, owner=BOB)
@@ -139,7 +141,7 @@ class Player:
             page = await self.storage.session_stores.list_sessions(
                 SessionQuery(order=order, limit=limit, after=after)
             )
-            entries += page.sessions
+            entries += [replace(entry, cwd=None) for entry in page.sessions]
             after = page.next_cursor
             if after is None:
                 return entries

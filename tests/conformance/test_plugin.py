@@ -30,6 +30,14 @@ class Forgetful(FileAttachmentStore):
 def forgetful(directory, clock):
     return Forgetful(directory / "images", clock=clock)
 
+class Plain:
+    def __init__(self, intact):
+        self.durability_tier = intact.durability_tier
+        self.put, self.get, self.delete = intact.put, intact.get, intact.delete
+
+def plain(directory, clock):
+    return Plain(files(directory, clock))
+
 def replay(max_events, max_age_s, clock):
     return InMemoryLiveReplayStore.with_bounds(max_events, max_age_s, clock=clock)
 
@@ -80,6 +88,17 @@ def test_a_backend_that_breaks_a_rule_is_told_which(folder: Path) -> None:
     failed = re.findall(r"^FAILED .*::(\w+)", finished.stdout, re.MULTILINE)
     assert "test_bytes_come_back_as_they_were" in failed
     assert "None != 'Oslo'" in finished.stdout
+
+
+def test_what_a_backend_does_without_has_to_be_said(folder: Path) -> None:
+    """A part that is missing by mistake must not pass for one that is missing on purpose."""
+    plain = "--lash-attachments=backends:plain"
+    undeclared = run(folder, plain)
+    assert undeclared.returncode == 1
+    assert re.search(r"\d+ errors?", undeclared.stdout), undeclared.stdout
+    declared = run(folder, plain, "--lash-without=sweep", "-rs")
+    assert declared.returncode == 0, declared.stdout
+    assert "attachments of this backend cannot be swept" in declared.stdout
 
 
 def test_a_storage_is_held_to_every_case(folder: Path) -> None:
@@ -137,6 +156,8 @@ def test_ones_own_tests_run_only_when_they_are_named(folder: Path) -> None:
         (("--lash-storage=nowhere:memory",), "No module named 'nowhere'"),
         (("--lash-storage=backends:nothing",), "cannot be called"),
         (("--lash-durable",), "needs one of --lash-storage"),
+        (("--lash-without=sweep",), "needs one of --lash-storage"),
+        (("--lash-storage=backends:memory", "--lash-without=turns"), "invalid choice"),
     ],
 )
 def test_a_backend_that_cannot_be_found_is_an_error_of_use(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from crash.calls import CHORES, SESSION, TTL_MS, VICTIM, take_the_lane
+from crash.calls import CHORES, OVER, SESSION, TTL_MS, VICTIM, take_the_lane
 from lash_runtime.model.nodes import SessionNodeRecord
 from lash_runtime.ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from lash_runtime.ports.session_state import FullGraph
@@ -38,7 +38,8 @@ class Found:
     `claimable` is what a claim has taken of what `waits`. `turns` has the state of each turn
     as it was found. `groups` has revision, nodes and usage of sessions that commit together.
     `victim_rows` is what is left of a session that is not there. `moved` says of each database
-    that was to move on whether it has.
+    that was to move on whether it has. `started_over` has nodes, batches and inputs that wait, and
+    unfinished turns, of a session that does so.
     """
 
     problems: list[str]
@@ -59,6 +60,9 @@ class Found:
     litter: int
     unkept_attachments: int
     groups: dict[str, tuple[int, int, int]]
+    old_turns: int
+    old_stamps: int
+    started_over: tuple[int, int, int, int] | None
     victim_nodes: int | None
     victim_rows: int
     new_tokens: dict[str, int]
@@ -111,6 +115,9 @@ async def _look(database: Path, name: str) -> Found:
                 for (name,) in _rows(database, "SELECT session_id FROM sessions")
                 if str(name)[0] == "g"
             },
+            old_turns=_count(database, "turns WHERE turn_id LIKE 'old:%'"),
+            old_stamps=_count(database, "turn_stamps WHERE turn_id LIKE 'old:%'"),
+            started_over=await _session_that_starts_over(storage),
             victim_nodes=await _victim(storage),
             victim_rows=await _what_is_left_of_the_victim(storage, database),
             new_tokens=await _tokens(storage, owner),
@@ -135,6 +142,20 @@ async def _claim_all(store: SqliteSessionStore, fence: SessionExecutionLeaseFenc
     while inputs := await store.claim_next_turn_inputs(SESSION, fence, fence.owner, TTL_MS, 64):
         keys += [str(each.source_key) for each in inputs.inputs]
     return keys
+
+
+async def _session_that_starts_over(storage: SqliteStorage) -> tuple[int, int, int, int] | None:
+    store = await storage.session_stores.open_existing_store(
+        SessionStoreCreateRequest(session_id=OVER)
+    )
+    if store is None:
+        return None
+    return (
+        len(await _node_ids(storage, OVER)),
+        len(await store.list_queued_work(OVER)),
+        len(await store.list_pending_turn_inputs(OVER)),
+        len(await store.list_unfinished_turns(OVER)),
+    )
 
 
 async def _victim(storage: SqliteStorage) -> int | None:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from lash_runtime.ports.leases import (
     SessionExecutionLease,
 )
 from lash_runtime.ports.session_state import HydratedSessionCheckpoint
+from lash_runtime.ports.turn_inputs import InputIdTarget
 from lash_runtime.ports.turn_ledger import LaneUnfinished, TurnAccepted, TurnRefused
 from lash_runtime.runtime.attachment_sweep import sweep_attachments as sweep
 from lash_runtime.stores.local_process import local_process_liveness
@@ -60,10 +62,13 @@ from lash_runtime.testing.conformance._waiting_samples import (
 SESSION: Final = "s"
 VICTIM: Final = "victim"
 CHORES: Final = "chores"
+OVER: Final = "over"
+OVER_NODES: Final = 3
 GROUP: Final = 12
 CHORE_NODES: Final = 600
 MARKED: Final = 550
 VICTIM_NODES: Final = 1_050
+OLD_TURNS: Final = 550
 """More than one slice each of what takes them away."""
 
 PICTURE: Final = AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG))
@@ -320,6 +325,14 @@ async def enqueue(life: Life) -> None:
         life.tell("cancelled", f"b:{life.name}:not")
         await store.cancel_pending_turn_input(SESSION, words.input_id)
         life.tell("cancelled", f"i:{life.name}:not")
+        anchor, *_ = [
+            await store.enqueue_pending_turn_input(for_next_turn(key=f"i:{life.name}:nor:{each}"))
+            for each in range(3)
+        ]
+        target = InputIdTarget(value=anchor.input_id)
+        await store.cancel_pending_turn_input_suffix(SESSION, target)
+        for each in range(3):
+            life.tell("cancelled", f"i:{life.name}:nor:{each}")
 
 
 async def collect_garbage(life: Life) -> None:
@@ -369,6 +382,83 @@ async def vacuum(life: Life) -> None:
         life.tell("marked", life.name)
         await life.storage.maintenance.vacuum()
         life.tell("vacuumed")
+
+
+async def prune(life: Life) -> None:
+    """Forget old turns, each with the stamp of its commit, beside one that has just ended."""
+    store, turn_id = await _a_chore(life), f"t:{life.name}"
+    asked = an_acceptance(turn_id, session_id=CHORES, owner=life.owner, lease_ttl_ms=TTL_MS)
+    accepted = await store.accept_turn(asked)
+    assert isinstance(accepted, TurnAccepted)
+    await store.commit_runtime_state(
+        a_commit(
+            accepted.lease.fence(),
+            session_id=CHORES,
+            graph=append(a_node(f"{life.name}:end")),
+            turn_commit=a_stamp(turn_id, session_id=CHORES),
+            turn_settlement=as_committed(turn_id),
+        )
+    )
+    with closing(sqlite3.connect(life.database, isolation_level=None)) as db:
+        for table, at_ms in (("turns", "settled_at_ms"), ("turn_stamps", "committed_at_ms")):
+            _repeat(db, table, turn_id, at_ms)
+    with life.danger():
+        await life.storage.maintenance.prune_turns(timedelta(days=1))
+        life.tell("pruned")
+    row = await store.load_turn(CHORES, turn_id)
+    assert row is not None
+
+
+def _repeat(db: sqlite3.Connection, table: str, turn_id: str, at_ms: str) -> None:
+    """Many rows like that of `turn_id`, which are as old as they can be."""
+    columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+    # Numbers of a session's turns are unique, so those of each life go below the last one's.
+    changed = {
+        "turn_id": f"'old:' || {table}.turn_id || ':' || n",
+        "seq": "(SELECT min(0, min(seq)) FROM turns) - n",
+        at_ms: "0",
+    }
+    values = ", ".join(changed.get(name, name) for name in columns)
+    db.execute(
+        f"""
+        WITH RECURSIVE numbers (n) AS (
+            SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT {OLD_TURNS}
+        )
+        INSERT INTO {table}
+        SELECT {values} FROM {table}, numbers
+         WHERE session_id = '{CHORES}' AND {table}.turn_id = ?
+        """,
+        (turn_id,),
+    )
+
+
+async def start_over(life: Life) -> None:
+    """Accept a turn in place of everything that the session was and that waited for it."""
+    store = await life.store(OVER)
+    fence = (await life.hold(OVER)).fence()
+    for row in await store.list_unfinished_turns(OVER):
+        await store.settle_turn(fence, as_interrupted(row.turn_id), release=False)
+    names = (f"{life.name}:{each}" for each in range(OVER_NODES))
+    await store.commit_runtime_state(
+        a_commit(
+            fence,
+            session_id=OVER,
+            graph=first(*a_chain(*names)),
+            checkpoint=HydratedSessionCheckpoint(execution_state=life.name.encode()),
+        )
+    )
+    await store.enqueue_queued_work(joining(session_id=OVER))
+    await store.enqueue_pending_turn_input(for_next_turn(session_id=OVER))
+    asked = an_acceptance(
+        f"t:{life.name}",
+        session_id=OVER,
+        owner=life.owner,
+        lease_ttl_ms=TTL_MS,
+        replace_session=True,
+    )
+    with life.danger():
+        assert isinstance(await store.accept_turn(asked), TurnAccepted)
+        life.tell("started over")
 
 
 async def compact(life: Life) -> None:
@@ -461,6 +551,8 @@ CALLS: Final[Mapping[str, Callable[[Life], Awaitable[None]]]] = {
         collect_garbage,
         sweep_attachments,
         vacuum,
+        prune,
+        start_over,
         compact,
         back_up,
         delete,

@@ -12,6 +12,7 @@ from crash.aftermath import Found
 from crash.calls import (
     CHORE_NODES,
     MARKED,
+    OVER_NODES,
     SESSION,
     VICTIM,
     VICTIM_NODES,
@@ -106,6 +107,16 @@ class Ledger:
             assert found.litter == 0
         if "cleared" in told:
             assert found.unkept_attachments == 0
+        # A forgotten turn leaves no stamp, which would refuse the next one of its name.
+        assert found.old_turns == found.old_stamps
+        if "pruned" in told:
+            assert found.old_turns == 0
+        if found.started_over is not None and found.started_over != (0, 0, 0, 1):
+            # Nothing of what the session was and had waiting is gone yet.
+            nodes, batches, inputs, unfinished = found.started_over
+            assert (nodes, unfinished) == (OVER_NODES, 0)
+            assert batches == inputs > 0
+            assert "started over" not in told
         if ("deleted", VICTIM) in said:
             assert found.victim_nodes is None
         elif ("exists", VICTIM) in said:

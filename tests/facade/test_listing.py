@@ -53,7 +53,7 @@ async def test_a_picker_finds_every_session_by_what_was_said(place: Place) -> No
             created_at_epoch_ms=created,
             updated_at_epoch_ms=clock.timestamp_ms(),
             model="scripted-1",
-            cwd=None,
+            cwd=entry.cwd,
             relation=entry.relation,
             message_count=6,
             user_message_count=2,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 import pytest
 from hypothesis import given
@@ -20,10 +20,12 @@ from lash_runtime.kernel.queue_rules import (
     TurnInputCheckpointBoundary,
     TurnInputState,
     after_abandon,
+    commands_go_first,
     input_claim_id,
     is_held,
     is_orphan,
     leads_with_a_command,
+    poll_delays_ms,
     queue_claim_id,
     turn_work_prefix,
 )
@@ -219,3 +221,27 @@ def test_claim_ids_name_the_head_and_how_often_it_was_claimed() -> None:
     """So no two claims of one queue are called alike, and the two kinds are told apart."""
     assert queue_claim_id(7, 2) == "qwc:7:2"
     assert input_claim_id(7, 2) == "tic:7:2"
+
+
+@pytest.mark.parametrize(
+    ("command_at", "input_at", "work_was_chosen", "first"),
+    [
+        (10, None, False, True),
+        (10, 11, False, True),
+        (10, 10, False, False),
+        (10, 9, False, False),
+        (10, 9, True, True),
+        (10, None, True, True),
+    ],
+)
+def test_what_came_first_is_drained_first(
+    command_at: int, input_at: int | None, work_was_chosen: bool, first: bool
+) -> None:
+    """At the same instant the user's words go first; chosen work takes none of them."""
+    answer = commands_go_first(command_at, input_at, work_was_chosen=work_was_chosen)
+    assert answer is first
+
+
+def test_a_queue_is_looked_at_less_and_less_often() -> None:
+    """Soon at first, and never so seldom that somebody would notice."""
+    assert list(islice(poll_delays_ms(), 8)) == [25, 50, 100, 200, 400, 400, 400, 400]

@@ -7,10 +7,10 @@ nothing has happened; a progress commit marks what is stored, and the next commi
 from collections.abc import Sequence
 from typing import assert_never
 
-from ..model.causes import CausalRef, ProcessEventRef, ProcessOrigin
 from ..model.messages import Message
 from ..model.nodes import ConversationRecord, ProtocolEvent, SessionNodeRecord
 from .graph import SessionGraph
+from .node_ids import cause_of, message_node_id
 from .read_model import EventRecord, FrameFilter
 from .shared_sequence import SharedSequence
 
@@ -79,7 +79,12 @@ class TurnDraft:
         model = self.graph.read_model(self._visible)
         nodes: list[SessionNodeRecord] = []
         taken: set[str] = set()
+        used: set[str] = set()
         parent = self.graph.leaf_node_id
+
+        def is_taken(node_id: str) -> bool:
+            return node_id in used or node_id in self.graph
+
         for event in events:
             match event:
                 case ConversationRecord():
@@ -87,8 +92,8 @@ class TurnDraft:
                     if message.transient or message.id in taken or model.has_message(message.id):
                         continue
                     taken.add(message.id)
-                    node_id = self._free_id(message.id, taken=nodes)
-                    caused_by = _cause_of(message)
+                    node_id = message_node_id(message.id, is_taken)
+                    caused_by = cause_of(message)
                 case ProtocolEvent():
                     node_id = self._protocol_id()
                     caused_by = None
@@ -103,6 +108,7 @@ class TurnDraft:
                 payload=event,
             )
             nodes.append(node)
+            used.add(node_id)
             parent = node_id
         return nodes
 
@@ -114,14 +120,6 @@ class TurnDraft:
             if node_id not in self.graph:
                 return node_id
 
-    def _free_id(self, message_id: str, *, taken: Sequence[SessionNodeRecord]) -> str:
-        used = {node.node_id for node in taken}
-        candidate, ordinal = message_id, 0
-        while candidate in used or candidate in self.graph:
-            ordinal += 1
-            candidate = f"message:{message_id}" + (f":{ordinal}" if ordinal > 1 else "")
-        return candidate
-
 
 def _same_start(messages: SharedSequence[Message], present: SharedSequence[Message]) -> bool:
     if len(messages) < len(present):
@@ -130,11 +128,3 @@ def _same_start(messages: SharedSequence[Message], present: SharedSequence[Messa
         ours is theirs or ours.id == theirs.id
         for ours, theirs in zip(messages, present, strict=False)
     )
-
-
-def _cause_of(message: Message) -> CausalRef | None:
-    if isinstance(message.origin, ProcessOrigin):
-        return ProcessEventRef(
-            process_id=message.origin.process_id, sequence=message.origin.sequence
-        )
-    return None

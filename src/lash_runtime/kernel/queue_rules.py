@@ -10,7 +10,7 @@ Rule 4: no clock and no SQL; a store passes what it knows and applies the answer
 transaction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -18,6 +18,12 @@ from ..model.checkpoints import CheckpointKind
 
 ORPHAN_GRACE_MS: Final = 30_000
 """How long an input may wait for a turn that has not started yet: one default lease."""
+
+MOST_CLAIMED: Final = 64
+"""How many batches, or inputs for the next or for the running turn, one step of a session takes."""
+
+_FIRST_POLL_MS: Final = 25
+_LONGEST_POLL_MS: Final = 400
 
 
 class QueuedWorkClass(StrEnum):
@@ -89,6 +95,27 @@ def leads_with_a_command(ready: Iterable[ReadyBatch]) -> bool:
     """Whether the first ready batch is a session command; commands are taken one at a time."""
     head = next(iter(ready), None)
     return head is not None and head.work_class is QueuedWorkClass.SESSION_COMMAND
+
+
+def commands_go_first(
+    command_at_ms: int, input_at_ms: int | None, *, work_was_chosen: bool = False
+) -> bool:
+    """Whether a drain applies the commands that lead the queue before it takes inputs.
+
+    The two times are those of enqueueing, of the first command and of the first input that waits
+    for the next turn; `None` where none does. What came first goes first, and of two at the same
+    instant the input. A drain of work that its caller has chosen takes no input, so that nothing
+    stands in the way of commands.
+    """
+    return work_was_chosen or input_at_ms is None or command_at_ms < input_at_ms
+
+
+def poll_delays_ms() -> Iterator[int]:
+    """How long to wait before each further look at a queue that others empty; without end."""
+    delay = _FIRST_POLL_MS
+    while True:
+        yield delay
+        delay = min(2 * delay, _LONGEST_POLL_MS)
 
 
 def turn_work_prefix(

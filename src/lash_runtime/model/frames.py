@@ -40,7 +40,11 @@ class AgentFrameAssignment(Value):
 
 
 class AgentFrameRecord(Value):
-    """A context of the session. The model sees the messages of the current frame alone."""
+    """A context of the session. The model sees the messages of the current frame alone.
+
+    `execution_state_ref` names what the frame was left with. `execution_state_snapshot` is that
+    very state where a read gives it, on the current frame; it is never part of the record.
+    """
 
     frame_id: str
     session_id: str
@@ -54,3 +58,4 @@ class AgentFrameRecord(Value):
         default=ProtocolTurnOptions.defaults(), exclude_if=ProtocolTurnOptions.is_empty
     )
     execution_state_ref: str | None = omitted_when_none()
+    execution_state_snapshot: bytes | None = Field(default=None, exclude=True, repr=False)

@@ -2,7 +2,7 @@
 
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ._value import UNSET, Unset, Value, omitted_when_empty, omitted_when_none
 from .prompt import PromptLayer
@@ -106,17 +106,21 @@ class SessionSpec:
 
 
 class ProtocolTurnOptions(Value):
-    """Options that a protocol understands and the runtime only carries."""
+    """Options that a protocol understands and the runtime only carries.
+
+    Their JSON names its version: what carries none, or another, cannot be read.
+    """
 
     schema_version: int = PROTOCOL_TURN_OPTIONS_SCHEMA_VERSION
     payload: Any = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
-    def _check_version(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not data:
+    def _check_version(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, dict):
             return data
-        version = data.get("schema_version", PROTOCOL_TURN_OPTIONS_SCHEMA_VERSION)
+        default = None if info.mode == "json" else PROTOCOL_TURN_OPTIONS_SCHEMA_VERSION
+        version = data.get("schema_version", default)
         if isinstance(version, bool) or not isinstance(version, int):
             raise ValueError(f"schema_version of turn options must be an integer, got {version!r}")
         if version != PROTOCOL_TURN_OPTIONS_SCHEMA_VERSION:

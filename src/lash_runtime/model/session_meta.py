@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ._value import Value, omitted_when_none
 from .causes import CausalRef
@@ -23,7 +23,11 @@ SessionRelation = Annotated[RootRelation | ChildRelation, Field(discriminator="k
 
 
 class SessionMeta(Value):
-    """Known before the first commit; `created_at` is RFC 3339."""
+    """Known before the first commit.
+
+    `created_at` is RFC 3339. `cwd` is the working directory of the process that created the
+    session, `None` where that is not known or was not recorded.
+    """
 
     session_id: str
     session_name: str
@@ -42,7 +46,12 @@ class SessionMeta(Value):
 
 
 class PersistedSessionConfig(Value):
-    """The only configuration in a session's head."""
+    """The only configuration in a session's head. It names a provider, and holds none."""
 
     provider_id: str = ""
     model: ModelSpec = ModelSpec.defaults()
+
+    @field_validator("provider_id")
+    @classmethod
+    def _strip(cls, value: str) -> str:
+        return value.strip()

@@ -139,6 +139,26 @@ class AttachmentManifest(Protocol):
     async def forget(self, attachment_id: str) -> None: ...
 
 
+class NoopAttachmentManifest:
+    """The manifest of a store that keeps none; a base for the stores of such a backend.
+
+    Nothing is noted, so nothing can be swept. Bytes stay until somebody deletes them by hand.
+    """
+
+    async def record_intent(self, intent: AttachmentIntent) -> None:
+        """Note nothing."""
+
+    async def commit_refs(self, session_id: str, attachment_ids: Sequence[str]) -> None:
+        """Note nothing."""
+
+    async def list_uncommitted(self, older_than_epoch_ms: int) -> Sequence[AttachmentManifestEntry]:
+        """Nothing is uncommitted, for nothing was noted."""
+        return ()
+
+    async def forget(self, attachment_id: str) -> None:
+        """There is nothing to forget."""
+
+
 @runtime_checkable
 class AttachmentReferences(Protocol):
     """The manifests of all sessions of a storage together; its session store factory has it.

@@ -12,8 +12,9 @@ from ..kernel.queue_rules import DeliveryPolicy as DeliveryPolicy
 from ..kernel.queue_rules import QueuedWorkClaimBoundary as QueuedWorkClaimBoundary
 from ..kernel.queue_rules import QueuedWorkClass as QueuedWorkClass
 from ..kernel.queue_rules import SlotPolicy as SlotPolicy
+from ..kernel.turn_causes import wake_cause
 from ..model._value import Value, omitted_when_none
-from ..model.causes import CausalRef
+from ..model.causes import CausalRef, ProcessOrigin, TurnCause
 from ..model.records import dataclass
 from .claims import QueuedWorkCompletion
 from .leases import LeaseOwnerIdentity
@@ -51,6 +52,15 @@ class ProcessWakeDelivery(Value):
     dedupe_key: str
     input: Any
     created_at_ms: int
+
+    def origin(self) -> ProcessOrigin:
+        return ProcessOrigin(
+            process_id=self.process_id,
+            event_type=self.event_type,
+            sequence=self.sequence,
+            wake_id=self.wake_id,
+            caused_by=self.process_caused_by,
+        )
 
 
 class ProcessWakePayload(Value):
@@ -95,6 +105,33 @@ class QueuedWorkBatchDraft:
     def work_class(self) -> QueuedWorkClass | None:
         """What all payloads have in common; `None` for none, or for a mixture."""
         return _common_class(self.payloads)
+
+    @classmethod
+    def for_wake(cls, wake: ProcessWakeDelivery) -> Self:
+        """A wake is told to a running turn as soon as that is safe, and by itself."""
+        return cls(
+            session_id=wake.target_session_id,
+            payloads=(ProcessWakePayload(wake=wake),),
+            delivery_policy=DeliveryPolicy.EARLIEST_SAFE_BOUNDARY,
+            slot_policy=SlotPolicy.EXCLUSIVE,
+            source_key=f"process:{wake.process_id}:event:{wake.sequence}:wake",
+        )
+
+    @classmethod
+    def for_command(cls, session_id: str, command: SessionCommand, idempotency_key: str) -> Self:
+        """A command is applied between turns, alone, and once for each key.
+
+        Raises `ValueError` for a blank key.
+        """
+        if not idempotency_key.strip():
+            raise ValueError("the idempotency key of a session command must not be blank")
+        return cls(
+            session_id=session_id,
+            payloads=(SessionCommandPayload(command=command),),
+            delivery_policy=DeliveryPolicy.AFTER_CURRENT_TURN_COMMIT,
+            slot_policy=SlotPolicy.EXCLUSIVE,
+            source_key=f"command:{command.kind}:{idempotency_key}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +205,17 @@ class QueuedWorkClaim:
             lease_token=self.lease_token,
             batch_ids=tuple(batch.batch_id for batch in self.batches),
         )
+
+    def materialize_for_turn(self) -> tuple[TurnCause, ...]:
+        """What a turn, or a checkpoint of one, tells the model of the claim: a cause for each
+        wake, in the order of the queue. Commands are applied and never told."""
+        wakes = (
+            item.payload.wake
+            for batch in self.batches
+            for item in batch.items
+            if isinstance(item.payload, ProcessWakePayload)
+        )
+        return tuple(wake_cause(wake.origin(), wake.wake_id, wake.input) for wake in wakes)
 
     def exclusive_session_command(self) -> SessionCommand | None:
         """The command, if the claim is for exactly one and nothing else."""

@@ -108,9 +108,30 @@ class ActivePath:
 SessionReadScope = FullGraph | ActivePath
 
 
+def frames_with_state(
+    frames: tuple[AgentFrameRecord, ...],
+    current_agent_frame_id: str,
+    checkpoint: HydratedSessionCheckpoint | None,
+) -> tuple[AgentFrameRecord, ...]:
+    """The frames as a read gives them: the current one has the checkpoint's execution state."""
+    state = None if checkpoint is None else checkpoint.execution_state
+    if state is None:
+        return frames
+    return tuple(
+        frame.model_copy(update={"execution_state_snapshot": state})
+        if frame.frame_id == current_agent_frame_id
+        else frame
+        for frame in frames
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersistedSessionRead:
-    """A session as of one instant: head, nodes, checkpoint and ledger of one read transaction."""
+    """A session as of one instant: head, nodes, checkpoint and ledger of one read transaction.
+
+    The current one of `agent_frames` has the checkpoint's execution state, as
+    `frames_with_state` puts it there.
+    """
 
     session_id: str
     head_revision: int

@@ -12,7 +12,10 @@
     ├── SessionExecutionLeaseExpired    no live lease backs this call
     ├── StoredSessionDeleted            the session that this store was opened for is deleted
     ├── InvalidPageCursor               a listing cannot go on from there
-    ├── RecordSchemaVersionError        a stored record of another release
+    ├── RecordSchemaVersionError
+    │   ├── UnsupportedRecordSchemaVersion  a stored record of another release
+    │   ├── MissingRecordSchemaVersion      one that carries no version
+    │   └── InvalidRecordSchemaVersion      one that carries something else for a version
     ├── StoreSchemaUnsupported          a database of another release
     ├── StoreContended                  busy for too long; safe to repeat
     ├── StoreWrongLoop                  used from another event loop
@@ -166,17 +169,43 @@ class InvalidPageCursor(StoreError):
 
 
 class RecordSchemaVersionError(StoreError):
-    """A stored record carries no version, or one that this release cannot read."""
+    """Base of what a stored record is refused with that is not of the version asked for."""
+
+    def __init__(self, message: str, *, record_kind: str, expected: int) -> None:
+        super().__init__(f"stored {record_kind} {message}; this release reads {expected}")
+        self.record_kind = record_kind
+        self.expected = expected
+
+
+class UnsupportedRecordSchemaVersion(RecordSchemaVersionError):
+    """The record was written by another release."""
 
     code = "unsupported_record_schema_version"
 
-    def __init__(self, *, record_kind: str, actual: object, expected: int) -> None:
-        super().__init__(
-            f"stored {record_kind} has schema version {actual!r}; this release reads {expected}"
-        )
-        self.record_kind = record_kind
+    def __init__(self, *, record_kind: str, actual: int, expected: int) -> None:
+        super().__init__(f"has schema version {actual}", record_kind=record_kind, expected=expected)
         self.actual = actual
-        self.expected = expected
+
+
+class MissingRecordSchemaVersion(RecordSchemaVersionError):
+    """The record says of no version that it is of it."""
+
+    code = "missing_record_schema_version"
+
+    def __init__(self, *, record_kind: str, expected: int) -> None:
+        super().__init__("has no schema version", record_kind=record_kind, expected=expected)
+
+
+class InvalidRecordSchemaVersion(RecordSchemaVersionError):
+    """What the record has for a version is none. `actual` is its JSON."""
+
+    code = "invalid_record_schema_version"
+
+    def __init__(self, *, record_kind: str, actual: str, expected: int) -> None:
+        super().__init__(
+            f"has {actual} for a schema version", record_kind=record_kind, expected=expected
+        )
+        self.actual = actual
 
 
 class StoreSchemaUnsupported(StoreError):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ..kernel.queue_rules import TurnInputCheckpointBoundary as TurnInputCheckpointBoundary
 from ..kernel.queue_rules import TurnInputState as TurnInputState
+from ..kernel.waiting_inputs import join_inputs
 from ..model._value import Value
 from ..model.canonical import canonical_json
 from ..model.checkpoints import CheckpointKind
@@ -192,3 +193,7 @@ class TurnInputClaim:
             lease_token=self.lease_token,
             input_ids=tuple(item.input_id for item in self.inputs),
         )
+
+    def materialize_for_turn(self) -> TurnInput:
+        """All of them as the input of one turn."""
+        return join_inputs(item.input for item in self.inputs)

@@ -26,18 +26,16 @@ from ..providers.shares import GivenProvider
 from .environment import RuntimeEnvironment
 from .faults import (
     RuntimeFault,
-    SessionBusy,
     SessionHasNoStore,
     StoreOfAnotherSession,
-    fault_of_commit,
     fault_of_refresh,
 )
 from .lanes import SessionLane
+from .lease_events import LeaseEvent, tell
 from .observation import ObservationCell, ObservationUpdate
 from .residency import Residency, kept, orphans_of, read_session
 from .session_attachments import SessionAttachments
 from .state import RuntimeSessionState, state_of_read
-from .turn.commit import flushing_commit
 from .turn.unfinished import TurnCloser
 
 log = logging.getLogger(__name__)
@@ -205,35 +203,6 @@ class LashRuntime:
         else:
             self.install(state)
 
-    async def flush(self) -> None:
-        """Store what no turn has committed yet: explicit state, or a healed leaf. Otherwise
-        nothing happens.
-
-        Takes the lane for this one commit. Raises `SessionBusy` when another owner holds it and
-        there is explicit state. A healed leaf is left then: everybody who reads the session
-        heals it alike, and that owner's commit moves it.
-        """
-        if self.store is None or not self.state.is_unstored:
-            return
-        try:
-            fence = (await self.closer.take_lane()).fence()
-        except SessionBusy:
-            if self.state.leaf_moved:
-                return
-            raise
-        except StoreError as error:
-            raise fault_of_commit(error, self.session_id) from error
-        try:
-            await self.refresh(await self.head())
-            if self.state.is_unstored:
-                result = await self.store.commit_runtime_state(flushing_commit(self.state, fence))
-                self.install(self.state.after_commit(result))
-        except StoreError as error:
-            raise fault_of_commit(error, self.session_id) from error
-        finally:
-            # The commit has freed the lane already; then this changes nothing.
-            await self.give_back(fence)
-
     async def give_back(self, fence: SessionExecutionLeaseFence) -> None:
         """Free the lane if it is still held under `fence`. Failing to is logged: the lease then
         ends by itself. Bounded, and safe to call while being cancelled."""
@@ -242,6 +211,7 @@ class LashRuntime:
                 await self.require_store("be read or written").release_session_execution_lease(
                     fence
                 )
+                tell(LeaseEvent.RELEASED, fence)
             except StoredSessionDeleted:
                 pass  # and the lane with it
             except StoreError as error:

@@ -20,6 +20,7 @@ from ..ports.store_errors import (
 )
 from ..ports.turn_persistence import SessionExecutionLeaseStore
 from .faults import LeaseLost, SessionIsDeleted
+from .lease_events import LeaseEvent, tell
 from .tasks import OwnedTask, TaskOwner
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class LeaseKeeper:
             guard.lease = await guard.store.renew_session_execution_lease(
                 guard.fence(), self.timings.ttl_ms
             )
+            tell(LeaseEvent.RENEWED, guard.fence())
         except SessionExecutionLeaseExpired:
             self._lose(guard)
         except StoredSessionDeleted:
@@ -127,5 +129,5 @@ class LeaseKeeper:
 
     def _lose(self, guard: LeaseGuard) -> None:
         if guard in self._guards:
-            log.warning("lease of session %r is lost", guard.lease.session_id)
+            tell(LeaseEvent.LOST, guard.fence())
             guard.mark_lost()

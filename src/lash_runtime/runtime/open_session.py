@@ -4,16 +4,27 @@ A session can be given up only by its last handle, with no turn running or in li
 counted here, never guessed from garbage collection.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
 
+from ..model.causes import CausalRef
+from ..model.nodes import SessionAppendNode
+from ..model.policy import SessionSpec
 from ..model.turn_input import TurnInput
 from ..model.unicode_text import why_not_storable
 from ..providers.shares import ProviderUse
-from .faults import RuntimeFault, SessionInUse, SessionIsClosed, SessionIsDeleted
+from . import between_turns
+from .between_turns import AppendedNodes, OpenedFrame, StaleBranch
+from .faults import RuntimeFault, SessionBusy, SessionInUse, SessionIsClosed, SessionIsDeleted
 from .lash_runtime import LashRuntime
 from .running_turns import RunningTurn, RunningTurns
+from .tasks import OwnedTask
 from .turn.request import TurnRequest
 from .turn.sinks import TurnActivitySink
+
+T = TypeVar("T")
 
 
 class OpenSession:
@@ -24,6 +35,7 @@ class OpenSession:
         self._runtime = runtime
         self._provider = provider
         self._turns = RunningTurns()
+        self._changes: set[OwnedTask[Any]] = set()
         self._closed = False
         self._deleted = False
         self.handles = 1
@@ -78,8 +90,8 @@ class OpenSession:
     async def give_up(self) -> LashRuntime:
         """Mark the session closed and return its runtime, with nothing left to store.
 
-        Raises `SessionInUse` while another handle or a turn uses it, and whatever kept its
-        state from being stored; in both cases nothing was changed and the session stays open.
+        Raises `SessionInUse` while another handle, a turn or a change uses it, and whatever kept
+        its state from being stored; in both cases nothing was changed and the session stays open.
         """
         self._ensure_unused()
         if self._runtime.state.is_unstored:
@@ -93,9 +105,68 @@ class OpenSession:
         await self.let_go()
         return self._runtime
 
+    async def append_nodes(
+        self, nodes: Sequence[SessionAppendNode], *, requires_ancestor_node_id: str | None = None
+    ) -> AppendedNodes | StaleBranch:
+        """As `between_turns.append_session_nodes`. Raises `SessionBusy` also while a turn of
+        this session runs or is in line: only its runner moves the head then."""
+        return await self._change(
+            partial(
+                between_turns.append_session_nodes,
+                drafts=nodes,
+                requires_ancestor_node_id=requires_ancestor_node_id,
+            )
+        )
+
+    async def configure(self, spec: SessionSpec) -> None:
+        """As `between_turns.configure_session`, with the same addition."""
+        await self._change(partial(between_turns.configure_session, spec=spec))
+
+    async def open_frame(
+        self,
+        frame_id: str,
+        *,
+        reason: str,
+        initial_nodes: Sequence[SessionAppendNode] = (),
+        caused_by: CausalRef | None = None,
+    ) -> OpenedFrame:
+        """As `between_turns.open_agent_frame`, with the same addition."""
+        return await self._change(
+            partial(
+                between_turns.open_agent_frame,
+                frame_id=frame_id,
+                reason=reason,
+                initial_nodes=initial_nodes,
+                caused_by=caused_by,
+            )
+        )
+
+    async def _change(self, change: Callable[[LashRuntime], Awaitable[T]]) -> T:
+        """Make `change` in the session's lane. It is over when this returns, unless the caller
+        is cancelled: then it goes on, and the session stays in use until it is over."""
+        runtime = self.runtime
+        if (turn_id := self._turns.leading_id) is not None:
+            raise SessionBusy(
+                session_id=self.session_id,
+                holder=runtime.owner.owner_id,
+                turn_id=turn_id,
+            )
+
+        async def in_the_lane() -> T:
+            async with runtime.lane.turn():
+                return await change(runtime)
+
+        # In a task of the core, so that a cancelled caller cannot tear it: the lease that it
+        # takes can only be given back by itself.
+        made = runtime.env.tasks.start(in_the_lane(), name=f"lash-change-{self.session_id}")
+        self._changes.add(made)
+        made.task.add_done_callback(lambda _: self._changes.discard(made))
+        await made.settled()
+        return made.result()
+
     async def _flush(self) -> None:
         async with self._runtime.lane.turn():
-            await self._runtime.flush()
+            await between_turns.flush(self._runtime)
 
     async def let_go(self) -> None:
         """Give back what the session held open. For one that is closed; bounded."""
@@ -124,7 +195,7 @@ class OpenSession:
 
     def _ensure_unused(self) -> None:
         self.ensure_open()
-        if self.handles > 1 or len(self._turns):
+        if self.handles > 1 or len(self._turns) or self._changes:
             raise SessionInUse(self.session_id, handles=self.handles - 1, turns=len(self._turns))
 
 

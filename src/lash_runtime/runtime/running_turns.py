@@ -99,7 +99,8 @@ class RunningTurns:
     """All turns that were started through one open session and its clones."""
 
     def __init__(self) -> None:
-        self._turns: set[RunningTurn] = set()
+        # In the order in which they were started: a dict keeps it, and a set does not.
+        self._turns: dict[RunningTurn, None] = {}
 
     def __len__(self) -> int:
         self._forget_finished()
@@ -111,8 +112,14 @@ class RunningTurns:
         """Start a turn; it stands in line at once, in the order of the calls."""
         self._forget_finished()
         turn = RunningTurn(runtime, request, sink)
-        self._turns.add(turn)
+        self._turns[turn] = None
         return turn
+
+    @property
+    def leading_id(self) -> str | None:
+        """The id of the turn that runs, or is the first in line."""
+        self._forget_finished()
+        return next(iter(self._turns)).turn_id if self._turns else None
 
     def cancel_all(self) -> int:
         """Cancel every turn that runs or waits in line; returns how many there were."""
@@ -122,4 +129,4 @@ class RunningTurns:
         return len(self._turns)
 
     def _forget_finished(self) -> None:
-        self._turns = {turn for turn in self._turns if not turn.is_over}
+        self._turns = {turn: None for turn in self._turns if not turn.is_over}

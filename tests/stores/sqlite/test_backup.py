@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -134,6 +135,24 @@ async def test_turns_are_committed_while_a_backup_is_made(
     assert read is not None
     assert len(read.nodes) == 450
     assert 400 <= await node_count(target) <= 450
+
+
+async def test_a_backup_is_flushed_on_the_way(
+    storage: SqliteStorage, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that commits meanwhile would else stand behind all of it in the line of the disk."""
+    sizes, fsync = [0], os.fsync
+
+    def noted(file: int) -> None:
+        fsync(file)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            sizes.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr("os.fsync", noted)
+    monkeypatch.setattr(backup, "SLICE_PAGES", 16)
+    whole = await storage.maintenance.backup(target)
+    steps = [later - before for before, later in pairwise(sizes)]
+    assert max(steps) < whole / 2
 
 
 async def test_a_backup_never_replaces_a_file(storage: SqliteStorage, target: Path) -> None:

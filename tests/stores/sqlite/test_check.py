@@ -105,11 +105,11 @@ async def test_what_a_deletion_has_left_is_no_damage(storage: SqliteStorage, pat
     ("damage", "says"),
     [
         ("UPDATE graph_nodes SET node_json = '{' WHERE node_id = 'd'", "a stored node"),
-        ("UPDATE session_heads SET head_json = '{}'", "session head"),
+        ("UPDATE session_heads SET head_json = '{}'", "SessionHeadMeta"),
         ("UPDATE session_meta SET meta_json = '[]'", "metadata"),
         ("DELETE FROM session_meta", "metadata is missing"),
         ("DELETE FROM checkpoints", "checkpoint"),
-        ("UPDATE checkpoints SET manifest_json = 'x'", "session checkpoint"),
+        ("UPDATE checkpoints SET manifest_json = 'x'", "SessionCheckpoint"),
         ("DELETE FROM blobs", "is missing"),
         ("UPDATE blobs SET content = x'00'", "cannot be unpacked"),
         ("UPDATE blobs SET content = x'00', codec = 'none'", "other content"),

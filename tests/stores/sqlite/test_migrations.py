@@ -11,7 +11,7 @@ import pytest
 
 from lash_runtime.ports.session_state import FullGraph
 from lash_runtime.ports.store_errors import StoreSchemaUnsupported
-from lash_runtime.stores.sqlite import SqliteStorage
+from lash_runtime.stores.sqlite import SCHEMA_VERSION, SqliteStorage
 from lash_runtime.stores.sqlite._connections import ConnectionSettings, open_writer
 from lash_runtime.stores.sqlite._migrations import CURRENT, Schema, version_of
 from lash_runtime.testing.conformance._samples import (
@@ -78,6 +78,12 @@ def looked_at(path: Path) -> list[str]:
         return list(db.iterdump())
     finally:
         db.close()
+
+
+async def test_a_new_database_carries_the_version_that_this_release_writes(path: Path) -> None:
+    """Operators compare the two before they go back to an older release."""
+    with opened(path, CURRENT) as db:
+        assert version_of(db) == SCHEMA_VERSION
 
 
 async def test_an_older_database_is_moved_on_when_it_is_opened(path: Path) -> None:

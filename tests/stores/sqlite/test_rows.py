@@ -19,8 +19,11 @@ from lash_runtime.ports.session_state import (
     PersistedTurnState,
 )
 from lash_runtime.ports.store_errors import (
+    InvalidRecordSchemaVersion,
+    MissingRecordSchemaVersion,
     RecordSchemaVersionError,
     StoreBackendError,
+    UnsupportedRecordSchemaVersion,
 )
 from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.sqlite import SqliteStorage, _nodes, _turns
@@ -150,8 +153,8 @@ async def test_a_database_grows_by_at_most_two_and_a_half_times_the_text_it_take
     ("damage", "what"),
     [
         ("UPDATE graph_nodes SET node_json = '{\"node_id\"' WHERE node_id = 'b'", "node"),
-        ("UPDATE session_heads SET head_json = replace(head_json, 'config', 'cfg')", "head"),
-        ("UPDATE checkpoints SET manifest_json = '[]'", "checkpoint"),
+        ("UPDATE session_heads SET head_json = replace(head_json, 'config', 'cfg')", "Head"),
+        ("UPDATE checkpoints SET manifest_json = '[]'", "Checkpoint"),
         ("DELETE FROM checkpoints", "checkpoint"),
     ],
 )
@@ -192,17 +195,15 @@ async def test_a_record_of_another_version_is_named_with_both_versions(
     await store.commit_runtime_state(a_commit(fence))
     column = {"session_heads": "head_json", "checkpoints": "manifest_json"}[table]
     sql(f"UPDATE {table} SET {column} = json_set({column}, '$.schema_version', 7)")
-    with pytest.raises(RecordSchemaVersionError) as refusal:
+    with pytest.raises(UnsupportedRecordSchemaVersion) as refusal:
         await store.load_session(FullGraph())
     assert (refusal.value.actual, refusal.value.expected) == (7, 1)
 
 
 @pytest.mark.parametrize("table", ["session_heads", "checkpoints"])
-@pytest.mark.parametrize(
-    ("written", "actual"), [("true", True), ('"1"', "1"), ("1.0", 1.0), ("null", None)]
-)
+@pytest.mark.parametrize("written", ["true", '"1"', "1.0", "null", "-1", "4294967296", "[1]"])
 async def test_what_only_resembles_the_version_is_another_one(
-    storage: SqliteStorage, sql: Statement, table: str, written: str, actual: object
+    storage: SqliteStorage, sql: Statement, table: str, written: str
 ) -> None:
     """Who writes a version otherwise than we do writes the rest otherwise, too."""
     store = await a_store(storage)
@@ -210,10 +211,25 @@ async def test_what_only_resembles_the_version_is_another_one(
     await store.commit_runtime_state(a_commit(fence))
     column = {"session_heads": "head_json", "checkpoints": "manifest_json"}[table]
     sql(f"UPDATE {table} SET {column} = json_set({column}, '$.schema_version', json('{written}'))")
-    with pytest.raises(RecordSchemaVersionError) as refusal:
+    with pytest.raises(InvalidRecordSchemaVersion) as refusal:
         await store.load_session(FullGraph())
-    found = refusal.value.actual
-    assert (type(found), found) == (type(actual), actual)
+    assert refusal.value.actual == written
+
+
+@pytest.mark.parametrize("table", ["session_heads", "checkpoints"])
+@pytest.mark.parametrize("record", ["{}", "[]", "1", '{"schemaVersion": 1}'])
+async def test_a_record_without_a_version_is_named_as_such(
+    storage: SqliteStorage, sql: Statement, table: str, record: str
+) -> None:
+    """A version that has to be guessed is none."""
+    store = await a_store(storage)
+    fence = (await hold(store)).fence()
+    await store.commit_runtime_state(a_commit(fence))
+    column = {"session_heads": "head_json", "checkpoints": "manifest_json"}[table]
+    sql(f"UPDATE {table} SET {column} = ?", record)
+    with pytest.raises(MissingRecordSchemaVersion) as refusal:
+        await store.load_session(FullGraph())
+    assert refusal.value.expected == 1
 
 
 @pytest.mark.parametrize("table", ["session_heads", "checkpoints"])
@@ -226,7 +242,7 @@ async def test_the_version_is_asked_before_the_rest_is_read(
     await store.commit_runtime_state(a_commit(fence))
     column = {"session_heads": "head_json", "checkpoints": "manifest_json"}[table]
     sql(f"""UPDATE {table} SET {column} = '{{"schema_version": 7, "new": []}}'""")
-    with pytest.raises(RecordSchemaVersionError) as refusal:
+    with pytest.raises(UnsupportedRecordSchemaVersion) as refusal:
         await store.load_session(FullGraph())
     assert refusal.value.actual == 7
 

@@ -21,6 +21,7 @@ from ...ports.turn_ledger import (
 )
 from ...ports.turn_persistence import TurnPersistence
 from ..faults import RuntimeFault, SessionBusy, fault_of_commit
+from ..lease_events import LeaseEvent, tell
 from .unfinished import TurnCloser
 
 ROUNDS = 8
@@ -61,6 +62,7 @@ async def accept(
             raise fault_of_commit(error, acceptance.session_id) from error
         match answer:
             case TurnAccepted(lease=lease, row=row, head=head):
+                tell(LeaseEvent.ACQUIRED, lease.fence())
                 return AcceptedTurn(lease=lease, row=row, head=head)
             case TurnKnown(row=row) if row.state.is_settled:
                 return SettledTurn(row)
@@ -69,9 +71,11 @@ async def accept(
                 # the lane closes it, or by one that runs it right now.
                 await closer.close_unfinished()
             case LaneUnfinished(lease=lease, rows=rows):
+                tell(LeaseEvent.ACQUIRED, lease.fence())
                 await closer.close_rows(lease, rows)
             case TurnRefused(holder=holder):
                 if asked.observed_holder == holder.fence():
+                    tell(LeaseEvent.BUSY, holder.fence())
                     raise SessionBusy(
                         session_id=acceptance.session_id, holder=holder.owner.owner_id
                     )

@@ -74,15 +74,21 @@ def settling_commit(
     )
 
 
-def flushing_commit(state: RuntimeSessionState, fence: SessionExecutionLeaseFence) -> RuntimeCommit:
+def commit_of_state(
+    state: RuntimeSessionState, known: RuntimeSessionState, fence: SessionExecutionLeaseFence
+) -> RuntimeCommit:
     """What a session holds that no turn has committed; gives the lease back.
 
-    Explicit content goes in place of what was stored. Of a healed graph only the leaf moves.
+    `state` has grown from `known`, which the store has. Explicit content goes in place of what
+    was stored. Of a healed graph only the leaf moves.
     """
     leaf = state.graph.leaf_node_id
+    added = state.graph.nodes[len(known.graph.nodes) :]
     graph: GraphCommitDelta = GraphUnchanged(leaf_node_id=leaf)
-    if state.graph_replace_required:
+    if known.graph_replace_required or known.head_revision is None:
         graph = GraphReplaceFull(nodes=state.graph.nodes, leaf_node_id=leaf)
+    elif added:
+        graph = GraphAppend(nodes=added, leaf_node_id=leaf)
     return replace(_commit(state, graph, fence), release_session_execution_lease=fence)
 
 

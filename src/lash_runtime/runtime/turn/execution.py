@@ -43,6 +43,7 @@ from ...ports.store_errors import (
 from ...ports.turn_ledger import TurnSettlement, TurnState
 from ..faults import fault_of_commit
 from ..lash_runtime import LashRuntime
+from ..lease_events import LeaseEvent, tell
 from ..lease_keeper import LeaseGuard
 from ..session_attachments import SessionAttachments
 from ..state import RuntimeSessionState
@@ -192,6 +193,7 @@ class TurnExecution:
             result = await store.commit_runtime_state(commit)
         except StoreError as error:
             raise fault_of_commit(error, self._runtime.session_id) from error
+        tell(LeaseEvent.RELEASED, guard.fence())
         if result.replayed:
             # An earlier commit of this turn stands, with nodes that this draft does not have.
             return await self._runtime.load()

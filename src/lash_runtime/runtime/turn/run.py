@@ -44,6 +44,7 @@ from ...ports.turn_ledger import (
 from ...ports.turn_persistence import TurnPersistence
 from ..faults import LeaseLost, RuntimeFault, SessionIsDeleted, fault_of_refresh
 from ..lash_runtime import LashRuntime
+from ..lease_events import LeaseEvent, tell
 from ..lease_keeper import LeaseGuard
 from .acceptance import AcceptedTurn, SettledTurn, accept
 from .execution import TurnExecution
@@ -276,6 +277,7 @@ class TurnRun:
         with anyio.move_on_after(SETTLE_DEADLINE_S, shield=True):
             try:
                 await store.settle_turn(guard.fence(), settlement, release=True)
+                tell(LeaseEvent.RELEASED, guard.fence())
             except StoreError as error:
                 log.warning(
                     "turn %r failed with %s, which could not be recorded: %s",

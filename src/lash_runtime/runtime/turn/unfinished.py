@@ -33,6 +33,7 @@ from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import TurnResultRecord, TurnRow, TurnSettlement, TurnState
 from ...ports.turn_persistence import TurnPersistence
 from ..faults import SessionBusy, fault_of_commit
+from ..lease_events import LeaseEvent, tell
 from ..state import RuntimeSessionState
 from .commit import settling_commit
 
@@ -78,14 +79,19 @@ class TurnCloser:
         except StoreError as error:
             raise fault_of_commit(error, self._session_id) from error
         try:
-            # Read again under the lease: the holder may have finished in between.
-            rows = [row for row in await self._rows() if row.state.is_started]
-            await self.close_rows(lease, rows)
-        except StoreError as error:
-            raise fault_of_commit(error, self._session_id) from error
+            await self.close_started(lease)
         finally:
             await self._give_back(lease.fence())
         return True
+
+    async def close_started(self, lease: SessionExecutionLease) -> None:
+        """Close what is unfinished now that `lease` is held. It stays held, unless closing
+        fails."""
+        try:
+            rows = [row for row in await self._rows() if row.state.is_started]
+        except StoreError as error:
+            raise fault_of_commit(error, self._session_id) from error
+        await self.close_rows(lease, rows)
 
     async def close_rows(self, lease: SessionExecutionLease, rows: Sequence[TurnRow]) -> None:
         """Close `rows` under `lease`. It stays held, unless closing fails."""
@@ -116,8 +122,10 @@ class TurnCloser:
                 )
         match claimed:
             case LeaseAcquired(lease=lease):
+                tell(LeaseEvent.ACQUIRED, lease.fence())
                 return lease
             case LeaseBusy(holder=holder):
+                tell(LeaseEvent.BUSY, holder.fence())
                 raise SessionBusy(
                     session_id=self._session_id, holder=holder.owner.owner_id, turn_id=turn_id
                 )

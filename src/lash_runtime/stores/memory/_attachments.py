@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...model.attachments import AttachmentCreateMeta, AttachmentRef
 from ...ports.attachments import AttachmentStoreError, StoredAttachment, attachment_id_of
 from ...ports.durability import DurabilityTier
-from ...ports.store_errors import StoreBackendError
+from ...ports.store_errors import StoreError
 from ._library import Library
 
 
@@ -72,5 +72,5 @@ class MemoryAttachments:
     def _check_open(self) -> None:
         try:
             self._library.check_open()
-        except StoreBackendError as error:
+        except StoreError as error:
             raise AttachmentStoreError("backend", str(error)) from error

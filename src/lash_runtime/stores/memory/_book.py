@@ -33,6 +33,7 @@ from ...ports.session_state import (
     HydratedSessionCheckpoint,
     PersistedSessionRead,
     SessionReadScope,
+    frames_with_state,
 )
 from ...ports.store_errors import (
     HeadRevisionConflict,
@@ -159,7 +160,9 @@ class SessionBook:
             session_id=self.session_id,
             head_revision=head.revision,
             config=head.config,
-            agent_frames=head.agent_frames,
+            agent_frames=frames_with_state(
+                head.agent_frames, head.current_agent_frame_id, head.checkpoint
+            ),
             current_agent_frame_id=head.current_agent_frame_id,
             nodes=nodes,
             leaf_node_id=leaf,
@@ -209,7 +212,7 @@ class SessionBook:
         self._head = Head(
             revision=result.head_revision,
             config=commit.config,
-            agent_frames=commit.agent_frames,
+            agent_frames=tuple(map(_record_of, commit.agent_frames)),
             current_agent_frame_id=commit.current_agent_frame_id,
             leaf_node_id=commit.graph.leaf_node_id,
             checkpoint_ref=result.checkpoint_ref,
@@ -335,3 +338,10 @@ class SessionBook:
     def _release_lane(self, commit: RuntimeCommit) -> None:
         if commit.release_session_execution_lease is not None:
             self.lane.release(commit.release_session_execution_lease)
+
+
+def _record_of(frame: AgentFrameRecord) -> AgentFrameRecord:
+    """What is stored of a frame: the state of an execution is in the checkpoint."""
+    if frame.execution_state_snapshot is None:
+        return frame
+    return frame.model_copy(update={"execution_state_snapshot": None})

@@ -4,6 +4,7 @@ from ...model.records import dataclass
 from ...ports.clock import Clock, SystemClock
 from ...ports.ids import IdSource, SystemIds
 from ...ports.store_errors import StoreBackendError, StoredSessionDeleted
+from ..owner import StorageOwner
 from ._book import Numbers, SessionBook
 
 
@@ -21,7 +22,7 @@ class Library:
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids: IdSource = SystemIds()
-        self.is_open = False
+        self._owner: StorageOwner | None = None
         self._books: dict[str, SessionBook] = {}
         self._graves: dict[str, _Grave] = {}
         self._numbers = Numbers()
@@ -74,10 +75,22 @@ class Library:
         """A new lease token."""
         return self.ids.hex()
 
+    def open(self) -> None:
+        """Belong to the caller's loop, unless another one that has not ended has it."""
+        if self._owner is None or self._owner.has_ended:
+            self._owner = StorageOwner()
+        self._owner.check()
+
+    def close(self) -> None:
+        if self._owner is not None and not self._owner.has_ended:
+            self._owner.check()
+        self._owner = None
+
     def check_open(self) -> None:
-        """Raise `StoreBackendError` unless the storage is open."""
-        if not self.is_open:
+        """Raise `StoreBackendError` unless the storage is open, and as `StorageOwner.check`."""
+        if self._owner is None:
             raise StoreBackendError("the memory storage is not open: call open() first")
+        self._owner.check()
 
 
 class SessionLibrary:

@@ -104,7 +104,10 @@ def _entry(book: SessionBook, meta: SessionMeta) -> SessionPickerInfo:
 
 
 class MemoryStorage:
-    """A storage that lives as long as this object: closing and opening it loses nothing."""
+    """A storage that lives as long as this object: closing and opening it loses nothing.
+
+    While it is open it belongs to the event loop and the process that opened it.
+    """
 
     def __init__(self) -> None:
         self._library = Library()
@@ -124,7 +127,7 @@ class MemoryStorage:
         self._library.ids = ids
 
     async def open(self) -> None:
-        self._library.is_open = True
+        self._library.open()
 
     async def aclose(self) -> None:
-        self._library.is_open = False
+        self._library.close()

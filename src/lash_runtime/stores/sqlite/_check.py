@@ -14,7 +14,7 @@ from ...model.nodes import SessionNodeRecord
 from ...model.records import dataclass
 from ...ports.session_state import FullGraph
 from ...ports.store_errors import StoreError
-from . import _checkpoints, _meta, _queue, _session, _sessions, _turn_inputs, _turns
+from . import _blobs, _checkpoints, _meta, _queue, _session, _sessions, _turn_inputs, _turns
 from ._reachability import reach
 
 INTEGRITY: Final = "PRAGMA integrity_check(100)"
@@ -118,8 +118,8 @@ def _blob_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
     found = reach(db, session_id)
     yield from (f"blob {ref!r} is missing" for ref in sorted(found.missing))
     for ref in sorted(found.stored):
-        content = _checkpoints.content_of(db, session_id, ref)
-        if content is None or hashlib.sha256(content).hexdigest() != ref:
+        content = _blobs.load(db, session_id, ref)
+        if hashlib.sha256(content).hexdigest() != ref:
             yield f"blob {ref!r} has other content than its name says"
 
 

@@ -20,7 +20,8 @@ Synchronous = Literal["full", "normal"]
 _PAGE_BYTES: Final = 8192
 """Of a new database. Rows of a kilobyte or two leave less of such a page unused."""
 
-_CACHE_KIB: Final = 2048
+_CACHE_KIB: Final = 2000
+_LOOKING_CACHE_KIB: Final = 500
 _WAL_KEPT_BYTES: Final = 4 * 1024 * 1024
 _LOOKING_TIMEOUT_MS: Final = 1000
 _RETRY_FIRST_S: Final = 0.001
@@ -77,6 +78,7 @@ def open_read_only(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
         db.execute(f"PRAGMA busy_timeout = {_LOOKING_TIMEOUT_MS}")
+        db.execute(f"PRAGMA cache_size = -{_LOOKING_CACHE_KIB}")
         found = standing(db, path, CURRENT)
         if found is not Standing.CURRENT:
             raise StoreSchemaUnsupported(

@@ -5,8 +5,6 @@ a finished write sees it. What takes long runs aside, on a connection that is op
 database in memory has one connection for everything.
 """
 
-import asyncio
-import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -15,7 +13,8 @@ from typing import Final, TypeVar
 
 from pydantic_core import PydanticSerializationError
 
-from ...ports.store_errors import StoreBackendError, StoreForked, StoreWrongLoop
+from ...ports.store_errors import StoreBackendError
+from ..owner import StorageOwner
 from ._connections import ConnectionSettings, open_reader, open_writer
 from ._failures import store_error
 from ._group_commit import GroupCommit
@@ -43,14 +42,13 @@ class _Reader:
 class Database:
     """Open from `open` to `close`, for one event loop of one process."""
 
-    __slots__ = ("_loop", "_pid", "_readers", "_settings", "_writer", "_writes")
+    __slots__ = ("_owner", "_readers", "_settings", "_writer", "_writes")
 
     def __init__(
         self, settings: ConnectionSettings, writer: DatabaseThread, readers: list[_Reader]
     ) -> None:
         self._settings = settings
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._owner = StorageOwner()
         self._writer = writer
         self._writes = GroupCommit(writer)
         self._readers = readers
@@ -136,7 +134,7 @@ class Database:
 
     def abandon(self) -> None:
         """Let the threads end by themselves. After a fork there are none."""
-        if os.getpid() == self._pid:
+        if self._owner.is_this_process:
             for reader in self._readers:
                 reader.thread.abandon()
             self._writer.abandon()
@@ -147,10 +145,7 @@ class Database:
 
     def check_owner(self) -> None:
         """Raise unless the caller is on the loop and in the process that opened the database."""
-        if os.getpid() != self._pid:
-            raise StoreForked
-        if asyncio.get_running_loop() is not self._loop:
-            raise StoreWrongLoop
+        self._owner.check()
 
 
 def _open_aside(settings: ConnectionSettings, stop: threading.Event) -> sqlite3.Connection:

@@ -4,13 +4,13 @@ import sqlite3
 from typing import Final
 
 from ...model.records import dataclass
+from ...ports.record_versions import decode_versioned_json_record
 from ...ports.session_state import (
     SESSION_HEAD_META_SCHEMA_VERSION,
     BlobRef,
     HeadStamp,
     SessionHeadMeta,
 )
-from ._records import decode_versioned
 
 LOAD: Final = """
     SELECT head_revision, leaf_node_id, checkpoint_ref, turn_index, head_json
@@ -59,11 +59,8 @@ def load(db: sqlite3.Connection, session_id: str) -> tuple[HeadRow, SessionHeadM
     row = db.execute(LOAD, (session_id,)).fetchone()
     if row is None:
         return None
-    meta = decode_versioned(
-        SessionHeadMeta,
-        row[4],
-        kind="session head",
-        version=SESSION_HEAD_META_SCHEMA_VERSION,
+    meta = decode_versioned_json_record(
+        row[4], "SessionHeadMeta", SESSION_HEAD_META_SCHEMA_VERSION, SessionHeadMeta
     )
     return HeadRow(*row[:4]), meta
 

@@ -43,6 +43,9 @@ class Schema:
 
 CURRENT: Final = Schema(tables=TABLES, migrations=MIGRATIONS)
 
+SCHEMA_VERSION: Final = CURRENT.version
+"""What this release writes, and the latest version that it opens."""
+
 
 class Standing(Enum):
     """How a database stands to a schema."""

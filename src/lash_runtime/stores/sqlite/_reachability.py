@@ -6,7 +6,8 @@ from ...model.records import dataclass
 from ...ports.session_state import BlobRef
 from ...ports.store_errors import StoreBackendError
 from . import _heads
-from ._checkpoints import DELETE_BLOB, LOAD_MANIFEST, STORED_BLOBS, decode_manifest
+from ._blobs import stored
+from ._checkpoints import LOAD_MANIFEST, decode_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,5 @@ def reach(db: sqlite3.Connection, session_id: str) -> Reach:
     return Reach(
         frozenset(roots),
         frozenset(ref for ref in wanted if ref is not None),
-        frozenset(ref for (ref,) in db.execute(STORED_BLOBS, (session_id,))),
+        frozenset(stored(db, session_id)),
     )
-
-
-def delete(db: sqlite3.Connection, session_id: str, refs: list[BlobRef]) -> None:
-    db.executemany(DELETE_BLOB, [(session_id, ref) for ref in refs])

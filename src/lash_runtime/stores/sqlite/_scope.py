@@ -5,6 +5,7 @@ from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource, SystemIds
 from ...ports.store_errors import StoreBackendError
 from ._auto_gc import AutoGc, GcPolicy
+from ._blobs import BuiltinBlobProfile
 from ._connections import ConnectionSettings
 from ._database import Database
 
@@ -12,10 +13,13 @@ from ._database import Database
 class StorageScope:
     """Held by the storage and by every store it gave out."""
 
-    __slots__ = ("_database", "auto_gc", "clock", "ids", "settings")
+    __slots__ = ("_database", "auto_gc", "blob_profile", "clock", "ids", "settings")
 
-    def __init__(self, settings: ConnectionSettings, gc_policy: GcPolicy) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, gc_policy: GcPolicy, blob_profile: BuiltinBlobProfile
+    ) -> None:
         self.settings = settings
+        self.blob_profile = blob_profile
         self.auto_gc = AutoGc(gc_policy)
         self.clock: Clock = SystemClock()
         self.ids: IdSource = SystemIds()

@@ -30,6 +30,7 @@ from ...ports.session_state import (
     PersistedSessionRead,
     SessionHeadMeta,
     SessionReadScope,
+    frames_with_state,
 )
 from ...ports.store_errors import (
     HeadRevisionConflict,
@@ -56,6 +57,7 @@ from . import (
     _turns,
     _usage,
 )
+from ._blobs import BuiltinBlobProfile
 from ._heads import HeadRow
 from ._leases import StoredLane
 
@@ -77,22 +79,27 @@ def read(
         case _:
             assert_never(scope)
     ref = row.checkpoint_ref
+    checkpoint = None if ref is None else _checkpoints.load(db, session_id, ref)
     return PersistedSessionRead(
         session_id=session_id,
         head_revision=row.revision,
         config=meta.config,
-        agent_frames=meta.agent_frames,
+        agent_frames=frames_with_state(meta.agent_frames, meta.current_agent_frame_id, checkpoint),
         current_agent_frame_id=meta.current_agent_frame_id,
         nodes=nodes,
         leaf_node_id=leaf,
         checkpoint_ref=ref,
-        checkpoint=None if ref is None else _checkpoints.load(db, session_id, ref),
+        checkpoint=checkpoint,
         token_ledger=_usage.load(db, session_id),
     )
 
 
 def commit(
-    db: sqlite3.Connection, session_id: str, commit: RuntimeCommit, now_ms: int
+    db: sqlite3.Connection,
+    session_id: str,
+    commit: RuntimeCommit,
+    now_ms: int,
+    profile: BuiltinBlobProfile,
 ) -> RuntimeCommitResult:
     if commit.session_id != session_id:
         raise SessionBindingMismatch(
@@ -122,7 +129,7 @@ def commit(
             now_ms=now_ms,
         )
     _apply_graph(db, session_id, commit.graph, now_ms)
-    checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames)
+    checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames, profile)
     result = RuntimeCommitResult(
         head_revision=revision + 1,
         checkpoint_ref=checkpoint.ref,

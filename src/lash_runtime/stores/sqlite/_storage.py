@@ -10,6 +10,7 @@ from warnings import warn
 import anyio
 
 from ...model.session_meta import SessionMeta
+from ...model.unicode_text import storable_text
 from ...ports.clock import Clock
 from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource
@@ -18,6 +19,7 @@ from ...ports.storage import SessionStoreCreateRequest
 from . import _catalogue, _deletion, _meta, _sessions
 from ._attachments import SqliteAttachments
 from ._auto_gc import NO_GC, GcPolicy
+from ._blobs import BuiltinBlobProfile
 from ._connections import MEMORY, ConnectionSettings, Synchronous
 from ._database import Database
 from ._maintenance import SqliteMaintenance
@@ -75,10 +77,24 @@ class SqliteSessionStores(SqliteAttachmentReferences):
                 session_name=request.session_id,
                 created_at=clock.timestamp_rfc3339(),
                 model=request.policy.model.id,
+                cwd=_working_directory(),
                 relation=request.relation,
             )
             _meta.seed(db, meta)
         return generation
+
+
+def _profile_of(path: str) -> BuiltinBlobProfile:
+    return BuiltinBlobProfile.LOW_LATENCY if path == MEMORY else BuiltinBlobProfile.BALANCED
+
+
+def _working_directory() -> str | None:
+    """Where this process is, for people to know a session by; `None` if that folder is gone."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        return None
+    return storable_text(folder, limit=len(folder))
 
 
 class SqliteStorage:
@@ -87,7 +103,8 @@ class SqliteStorage:
     `synchronous="full"` keeps every acknowledged write through a loss of power; `"normal"` is
     faster and may then lose the last ones, never the consistency of the file. `busy_timeout_ms`
     is how long a write waits for another process before it raises `StoreContended`. `gc_policy`
-    is what it tidies up by itself; the rest of its upkeep is `maintenance`.
+    is what it tidies up by itself; the rest of its upkeep is `maintenance`. `blob_profile` says
+    which states it compresses: balanced on a file, none in memory, unless it is given.
     `":memory:"` keeps everything in memory, on one connection, for as long as it is open.
 
     It belongs to the event loop and the process that opened it. Several may be open on one
@@ -101,6 +118,7 @@ class SqliteStorage:
         synchronous: Synchronous = "full",
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         gc_policy: GcPolicy = NO_GC,
+        blob_profile: BuiltinBlobProfile | None = None,
     ) -> None:
         if synchronous not in ("full", "normal"):
             raise ValueError(f"synchronous is 'full' or 'normal', not {synchronous!r}")
@@ -112,6 +130,7 @@ class SqliteStorage:
                 busy_timeout_ms=busy_timeout_ms,
             ),
             gc_policy,
+            _profile_of(name) if blob_profile is None else BuiltinBlobProfile(blob_profile),
         )
         self._opening = anyio.Lock()
         self._session_stores = SqliteSessionStores(self._scope)

@@ -69,7 +69,9 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
     async def commit_runtime_state(self, commit: RuntimeCommit) -> RuntimeCommitResult:
         def body(db: sqlite3.Connection) -> RuntimeCommitResult:
-            return _session.commit(db, self._session_id, commit, self._now_ms())
+            return _session.commit(
+                db, self._session_id, commit, self._now_ms(), self._scope.blob_profile
+            )
 
         graph = commit.graph
         nodes = 1 if isinstance(graph, GraphUnchanged) else 1 + len(graph.nodes)

@@ -18,7 +18,8 @@ from ...model.records import dataclass
 from ...ports.persistence import GcReport, VacuumReport
 from ...ports.turn_inputs import TurnInputState
 from . import _session
-from ._reachability import delete, reach
+from ._blobs import delete
+from ._reachability import reach
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ Point a suite at your own backend by subclassing it in a test module:
         def storage_factory(self, tmp_path: Path) -> Callable[[], Storage]:
             return lambda: MyStorage(tmp_path / "agents.db")
 
-or name it on the command line, as `plugin` in this package says.
+or name it on the command line, as `plugin` in this package says. A backend that does without a
+part of the contract says so: `without = ("manifest",)`. It is held to everything else.
 
 Each case gets a fresh, empty storage on a clock that stands still until the case moves it. A
 backend that violates one case is wrong even if all others pass. Needs pytest and anyio's plugin.
@@ -49,6 +50,7 @@ _SUITES = (
 # Asserts outside a test module are only explained by pytest if it is told before they are loaded.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
 
+from ._case import Part  # noqa: E402
 from ._replay_case import ReplayStoreFactory  # noqa: E402
 from .acceptance import AcceptanceConformance  # noqa: E402
 from .attachment_references import AttachmentReferenceConformance  # noqa: E402
@@ -57,6 +59,7 @@ from .attachments import (  # noqa: E402
     AttachmentConformance,
     DurableAttachmentConformance,
     ManifestConformance,
+    NoManifestConformance,
 )
 from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
@@ -99,6 +102,8 @@ __all__ = [
     "LiveReplayConformance",
     "MaintenanceConformance",
     "ManifestConformance",
+    "NoManifestConformance",
+    "Part",
     "QueueClaimConformance",
     "QueueConformance",
     "QueueSelectionConformance",
@@ -132,6 +137,7 @@ class StorageConformance(
     AttachmentSweepConformance,
     AttachmentReferenceConformance,
     ManifestConformance,
+    NoManifestConformance,
     DeletionConformance,
     ListingConformance,
     MaintenanceConformance,

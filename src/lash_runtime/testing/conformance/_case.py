@@ -1,7 +1,11 @@
-"""What every case is given: a fresh storage, and a clock under its control."""
+"""What every case is given: a fresh storage, and a clock under its control.
 
-from collections.abc import AsyncIterator, Callable
-from typing import ClassVar
+A backend is held to every case. What it was never meant to do, it has to say: a case that asks
+for it by `usefixtures` is skipped then, and the reason names it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -9,6 +13,10 @@ from ...ports.durability import DurabilityTier
 from ...ports.storage import Storage
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
+
+Part = Literal["manifest", "sweep", "collection"]
+"""What a backend may do without: noting which session refers to which attachment; attachments
+that can be swept; counting and removing the blobs that nothing refers to any more."""
 
 
 class StorageCase:
@@ -19,9 +27,37 @@ class StorageCase:
     durability_tier: ClassVar[DurabilityTier] = DurabilityTier.INLINE
     """What the storage under test is expected to declare."""
 
+    without: ClassVar[Collection[Part]] = ()
+    """What the backend under test does not do, and is not held to."""
+
     @pytest.fixture
     def anyio_backend(self) -> str:
         return "asyncio"
+
+    @pytest.fixture
+    def disclaimed(self) -> Collection[Part]:
+        """`without`, or what a command line says in its place."""
+        return self.without
+
+    @pytest.fixture
+    def needs_manifest(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("manifest" in disclaimed, "this backend keeps no manifest")
+
+    @pytest.fixture
+    def needs_no_manifest(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("manifest" not in disclaimed, "this backend keeps a manifest")
+
+    @pytest.fixture
+    def needs_sweep(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("sweep" in disclaimed, "attachments of this backend cannot be swept")
+
+    @pytest.fixture
+    def needs_collection(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("collection" in disclaimed, "this backend collects no blobs")
+
+    @pytest.fixture
+    def needs_no_collection(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("collection" not in disclaimed, "this backend collects blobs")
 
     @pytest.fixture
     def clock(self) -> ManualClock:
@@ -37,3 +73,8 @@ class StorageCase:
         await storage.open()
         yield storage
         await storage.aclose()
+
+
+def _skip_if(disclaimed: bool, reason: str) -> None:
+    if disclaimed:
+        pytest.skip(reason)

@@ -41,7 +41,9 @@ class AttachmentReferenceConformance(StorageCase):
     """One session that keeps an attachment is enough; its own intent may be older than any."""
 
     @pytest.fixture
-    def references(self, storage: Storage) -> AttachmentReferences:
+    def references(
+        self, storage: Storage, needs_manifest: None, needs_sweep: None
+    ) -> AttachmentReferences:
         stores = storage.session_stores
         assert isinstance(stores, AttachmentReferences)
         return stores

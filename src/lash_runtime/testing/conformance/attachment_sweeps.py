@@ -19,7 +19,9 @@ class AttachmentSweepConformance(StorageCase):
     attachments = AttachmentConformance.attachments
 
     @pytest.fixture
-    def sweepable(self, attachments: AttachmentStore) -> SweepableAttachmentStore:
+    def sweepable(
+        self, attachments: AttachmentStore, needs_sweep: None
+    ) -> SweepableAttachmentStore:
         assert isinstance(attachments, SweepableAttachmentStore)
         return attachments
 

@@ -143,88 +143,109 @@ class DurableAttachmentConformance(StorageCase):
         assert error.code == "not_found"
 
 
+async def intend(
+    store: TurnPersistence, attachment_id: str, at_ms: int, session_id: str = "s"
+) -> None:
+    await store.record_intent(
+        AttachmentIntent(
+            attachment_id=attachment_id,
+            session_id=session_id,
+            canonical_uri=f"sha256:{attachment_id}",
+            intent_at_epoch_ms=at_ms,
+        )
+    )
+
+
+class NoManifestConformance(StorageCase):
+    """For a backend that says it keeps no manifest: it may be told, and it forgets."""
+
+    @pytest.mark.usefixtures("needs_no_manifest")
+    async def test_a_manifest_that_keeps_nothing_lists_nothing(self, storage: Storage) -> None:
+        """Whoever would sweep by it finds nothing to remove."""
+        store = await a_store(storage)
+        await intend(store, "a", 100)
+        await intend(store, "b", 100)
+        await store.commit_refs("s", ("a", "c"))
+        assert list(await store.list_uncommitted(FAR_FUTURE_MS)) == []
+        await store.forget("b")
+
+
 class ManifestConformance(StorageCase):
     """An intent is written before the bytes, and stamped when history refers to them."""
-
-    @staticmethod
-    async def _intend(
-        store: TurnPersistence, attachment_id: str, at_ms: int, session_id: str = "s"
-    ) -> None:
-        await store.record_intent(
-            AttachmentIntent(
-                attachment_id=attachment_id,
-                session_id=session_id,
-                canonical_uri=f"sha256:{attachment_id}",
-                intent_at_epoch_ms=at_ms,
-            )
-        )
 
     @staticmethod
     async def _waiting(store: TurnPersistence, until_ms: int = FAR_FUTURE_MS) -> list[str]:
         return [entry.attachment_id for entry in await store.list_uncommitted(until_ms)]
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_uncommitted_intents_are_listed_by_age(self, storage: Storage) -> None:
         """Those of that moment and before, the oldest first."""
         store = await a_store(storage)
         for attachment_id, at_ms in (("b", 200), ("a", 100), ("c", 300)):
-            await self._intend(store, attachment_id, at_ms)
+            await intend(store, attachment_id, at_ms)
         assert await self._waiting(store, 200) == ["a", "b"]
         assert await self._waiting(store, 99) == []
         entry = (await store.list_uncommitted(100))[0]
         assert (entry.session_id, entry.canonical_uri) == ("s", "sha256:a")
         assert (entry.intent_at_epoch_ms, entry.committed_at_epoch_ms) == (100, None)
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_any_moment_can_be_asked_for(self, storage: Storage) -> None:
         """Beyond what a database can count to there are still only all or none."""
         store = await a_store(storage)
-        await self._intend(store, "a", 100)
+        await intend(store, "a", 100)
         assert await self._waiting(store, 2**70) == ["a"]
         assert await self._waiting(store, -(2**70)) == []
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_committed_refs_are_no_longer_waiting(self, storage: Storage) -> None:
         """Unknown ids and an empty list are fine."""
         store = await a_store(storage)
-        await self._intend(store, "a", 100)
-        await self._intend(store, "b", 200)
+        await intend(store, "a", 100)
+        await intend(store, "b", 200)
         await store.commit_refs("s", ())
         await store.commit_refs("s", ("a", "unknown"))
         assert await self._waiting(store) == ["b"]
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_a_repeated_intent_is_young_again_until_committed(
         self, storage: Storage, clock: ManualClock
     ) -> None:
         """A new upload of an abandoned one is not swept; a committed one stays committed."""
         store = await a_store(storage)
-        await self._intend(store, "a", 100)
-        await self._intend(store, "a", 900)
+        await intend(store, "a", 100)
+        await intend(store, "a", 900)
         assert await self._waiting(store, 500) == []
         assert await self._waiting(store, 900) == ["a"]
         await store.commit_refs("s", ("a",))
         clock.advance(1)
-        await self._intend(store, "a", clock.timestamp_ms())
+        await intend(store, "a", clock.timestamp_ms())
         assert await self._waiting(store) == []
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_a_forgotten_intent_is_gone(self, storage: Storage) -> None:
         """Forgetting twice, or what never was, is no error."""
         store = await a_store(storage)
-        await self._intend(store, "a", 100)
+        await intend(store, "a", 100)
         await store.forget("a")
         await store.forget("a")
         assert await self._waiting(store) == []
         await store.commit_refs("s", ("a",))
         assert await self._waiting(store) == []
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_sessions_keep_the_same_bytes_apart(self, storage: Storage) -> None:
         """One session's commit or forgetting says nothing about another's intent."""
         one, two = await a_store(storage, "one"), await a_store(storage, "two")
         for name, store in (("one", one), ("two", two)):
-            await self._intend(store, "a", 100, name)
-            await self._intend(store, "b", 100, name)
+            await intend(store, "a", 100, name)
+            await intend(store, "b", 100, name)
         await one.commit_refs("one", ("a",))
         await one.forget("b")
         assert await self._waiting(one) == []
         assert await self._waiting(two) == ["a", "b"]
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_what_is_committed_needs_no_intent(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -233,5 +254,5 @@ class ManifestConformance(StorageCase):
         store = await a_store(storage)
         await store.commit_refs("s", ("a",))
         clock.advance(1)
-        await self._intend(store, "a", clock.timestamp_ms())
+        await intend(store, "a", clock.timestamp_ms())
         assert await self._waiting(store) == []

@@ -1,12 +1,12 @@
 """The cases for the backend that the plugin was given. Collected through the plugin alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 
-from ...ports.attachments import AttachmentStore, SweepableAttachmentStore
+from ...ports.attachments import AttachmentStore
 from ...ports.durability import DurabilityTier
 from ...ports.storage import Storage
 from ..clocks import ManualClock
@@ -17,6 +17,7 @@ from . import (
     DurableQueueConformance,
     DurableStorageConformance,
     LiveReplayConformance,
+    Part,
     ReplayStoreFactory,
     StorageConformance,
 )
@@ -25,7 +26,14 @@ from .plugin import factory_of
 Port = Literal["storage", "attachments", "replay"]
 
 
-class GivenStorage:
+class Disclaiming:
+    @pytest.fixture
+    def disclaimed(self, pytestconfig: pytest.Config) -> Collection[Part]:
+        parts: list[Part] = pytestconfig.getoption("lash_without")
+        return parts
+
+
+class GivenStorage(Disclaiming):
     of_port: ClassVar[Port] = "storage"
 
     @pytest.fixture
@@ -45,7 +53,7 @@ class TestDurableStorage(
     durability_tier = DurabilityTier.DURABLE
 
 
-class GivenAttachments:
+class GivenAttachments(Disclaiming):
     of_port: ClassVar[Port] = "attachments"
 
     @pytest.fixture
@@ -67,11 +75,7 @@ class TestAttachmentStore(GivenAttachments, AttachmentConformance):
 
 
 class TestAttachmentSweep(GivenAttachments, AttachmentSweepConformance):
-    @pytest.fixture
-    def sweepable(self, attachments: AttachmentStore) -> SweepableAttachmentStore:
-        if not isinstance(attachments, SweepableAttachmentStore):
-            pytest.skip("this store is not one that a sweep can clean")
-        return attachments
+    pass
 
 
 class TestDurableAttachmentStore(GivenAttachments, DurableAttachmentConformance):

@@ -1,5 +1,7 @@
 """Checkpoints: components are stored once, carried forward by ref, and never lost in silence."""
 
+from dataclasses import replace
+
 from ...model.frames import AgentFrameAssignment, AgentFrameRecord
 from ...model.policy import ProtocolTurnOptions
 from ...model.tools import ToolManifest, ToolState, ToolStateEntry
@@ -145,6 +147,39 @@ class CheckpointConformance(StorageCase):
             await store.load_session(FullGraph())
 
         await raised_by(commit_and_load(), StoreBackendError)
+
+    async def test_the_current_frame_has_the_execution_state(self, storage: Storage) -> None:
+        """And no other one; what a caller hands back with a frame is not stored with it."""
+        store = await a_store(storage)
+        fence = (await hold(store)).fence()
+        frames = tuple(
+            AgentFrameRecord(
+                frame_id=name,
+                session_id="s",
+                created_at=TIMESTAMP,
+                reason="of a protocol's own",
+                assignment=AgentFrameAssignment(),
+                execution_state_snapshot=b"handed back",
+            )
+            for name in ("earlier", "current")
+        )
+        commit = a_commit(
+            fence,
+            agent_frames=frames,
+            current_agent_frame_id="current",
+            checkpoint=HydratedSessionCheckpoint(execution_state=b"state"),
+        )
+        await store.commit_runtime_state(commit)
+        for scope in (FullGraph(), ActivePath()):
+            read = await store.load_session(scope)
+            assert read is not None
+            states = {f.frame_id: f.execution_state_snapshot for f in read.agent_frames}
+            assert states == {"earlier": None, "current": b"state"}
+            assert {frame.reason for frame in read.agent_frames} == {"of a protocol's own"}
+        await store.commit_runtime_state(replace(commit, checkpoint=HydratedSessionCheckpoint()))
+        read = await store.load_session(FullGraph())
+        assert read is not None
+        assert {frame.execution_state_snapshot for frame in read.agent_frames} == {None}
 
     async def test_the_execution_state_of_an_earlier_frame_can_be_taken_up_again(
         self, storage: Storage

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Final
 
 import anyio
+import pytest
 from anyio.lowlevel import checkpoint
 
 from ...model.frames import AgentFrameAssignment, AgentFrameRecord, FrameStatus
@@ -365,6 +366,7 @@ class CommitConformance(StorageCase):
             await raised_by(store.commit_runtime_state(commit), StoreBackendError)
             assert await everything(store, "s", "t1") == before
 
+    @pytest.mark.usefixtures("needs_manifest")
     async def test_a_commit_stamps_the_attachments_it_names(
         self, storage: Storage, clock: ManualClock
     ) -> None:

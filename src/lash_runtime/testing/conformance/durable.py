@@ -1,6 +1,6 @@
 """What a storage that outlives its process must also do: be opened again, and by two at once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, suppress
 
 import anyio
@@ -13,7 +13,7 @@ from ...ports.store_errors import HeadRevisionConflict, StoredSessionDeleted
 from ...ports.turn_ledger import LaneUnfinished, TurnAccepted, TurnKnown, TurnRefused
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
-from ._case import StorageCase
+from ._case import Part, StorageCase
 from ._raises import raised_by
 from ._samples import (
     BOB,
@@ -76,14 +76,16 @@ class DurableStorageConformance(StorageCase):
         assert row.generation == 2
         assert again.fencing_token > lease.fencing_token
 
-    async def test_a_deletion_is_felt_through_every_handle(self, open_storage: OpenStorage) -> None:
+    async def test_a_deletion_is_felt_through_every_handle(
+        self, open_storage: OpenStorage, disclaimed: Collection[Part]
+    ) -> None:
         """The other storage may be that of another process: it is refused by its next call."""
         here, there = await open_storage(), await open_storage()
         lease = await a_full_session(here)
         store = await a_store(here)
         await there.session_stores.delete_session("s")
         await a_full_session(there)
-        for call in every_call(store, lease).values():
+        for call in every_call(store, lease, disclaimed).values():
             await raised_by(call(), StoredSessionDeleted)
         row = await (await a_store(here)).load_turn("s", "t2")
         assert row is not None

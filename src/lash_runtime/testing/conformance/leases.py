@@ -154,6 +154,8 @@ class LeaseConformance(StorageCase):
         await store.release_session_execution_lease(lease.fence())
         await store.release_session_execution_lease(lease.fence())
         await store.release_session_execution_lease(replace(lease.fence(), session_id="never"))
+        outcome = await store.try_claim_session_execution_lease("s", BOB, TTL_MS)
+        assert isinstance(outcome, LeaseAcquired)
 
     async def test_a_stale_release_frees_nobody_elses_lane(
         self, storage: Storage, clock: ManualClock

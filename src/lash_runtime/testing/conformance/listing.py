@@ -1,6 +1,7 @@
 """Listing sessions: what a picker is told of each, in which order, page after page."""
 
 import base64
+import os
 
 from ...model.messages import Message, MessageRole, Part, PartKind
 from ...model.nodes import ConversationRecord, ProtocolEvent, SessionNodeRecord
@@ -108,7 +109,7 @@ class ListingConformance(StorageCase):
             created_at_epoch_ms=created,
             updated_at_epoch_ms=created,
             model="gpt-5.4",
-            cwd=None,
+            cwd=entry.cwd,
             relation=relation,
             message_count=0,
             user_message_count=0,
@@ -116,6 +117,7 @@ class ListingConformance(StorageCase):
             last_message="",
         )
         assert entry.parent_session_id == "parent"
+        assert entry.cwd in (None, os.getcwd())
 
     async def test_a_changed_name_is_listed(self, storage: Storage) -> None:
         """The list shows the metadata as it is, not as it was at creation."""

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
+
 from ...model.frames import AgentFrameAssignment, AgentFrameRecord
 from ...ports.commit import GraphReplaceFull, GraphUnchanged
-from ...ports.persistence import RuntimePersistence
+from ...ports.persistence import GcReport, RuntimePersistence
 from ...ports.session_state import ActivePath, FullGraph, HydratedSessionCheckpoint
 from ...ports.storage import Storage
 from ...ports.store_errors import StoreBackendError
@@ -262,6 +264,48 @@ class MaintenanceConformance(StorageCase):
         assert (again.root_count, again.retained_blob_count) == (
             found.root_count,
             found.retained_blob_count,
+        )
+
+    @pytest.mark.usefixtures("needs_collection")
+    async def test_collection_counts_what_it_follows_and_keeps(self, storage: Storage) -> None:
+        """What the head refers to is a root, and what that leads to is retained."""
+        store = await a_store(storage)
+        fence = (await hold(store)).fence()
+        await store.commit_runtime_state(a_commit(fence, checkpoint=STATE))
+        report = await store.gc_unreachable()
+        assert report.root_count > 0
+        assert report.retained_blob_count > 0
+        assert report.deleted_blob_count == 0
+
+    @pytest.mark.usefixtures("needs_collection")
+    async def test_collection_removes_what_was_superseded(self, storage: Storage) -> None:
+        """Unless the commits that superseded it have done so: nothing has it afterwards."""
+        store = await a_store(storage)
+        fence = (await hold(store)).fence()
+        results = [
+            await store.commit_runtime_state(
+                a_commit(fence, checkpoint=HydratedSessionCheckpoint(execution_state=state))
+            )
+            for state in (b"one", b"two")
+        ]
+        await store.gc_unreachable()
+        old, new = (result.manifest.execution_state_ref for result in results)
+        assert old != new
+        again = HydratedSessionCheckpoint(execution_state_ref=old)
+        await raised_by(
+            store.commit_runtime_state(a_commit(fence, checkpoint=again)), StoreBackendError
+        )
+        kept = HydratedSessionCheckpoint(execution_state_ref=new)
+        await store.commit_runtime_state(a_commit(fence, checkpoint=kept))
+
+    @pytest.mark.usefixtures("needs_no_collection")
+    async def test_a_store_that_collects_nothing_says_so(self, storage: Storage) -> None:
+        """A report of something would be taken for the truth about the room that it takes."""
+        store = await a_store(storage)
+        fence = (await hold(store)).fence()
+        await store.commit_runtime_state(a_commit(fence, checkpoint=STATE))
+        assert await store.gc_unreachable() == GcReport(
+            root_count=0, retained_blob_count=0, deleted_blob_count=0
         )
 
     async def test_upkeep_of_an_empty_session_finds_nothing(self, storage: Storage) -> None:

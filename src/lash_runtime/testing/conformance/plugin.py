@@ -10,6 +10,7 @@ A backend is named as `module:factory`:
 
 Each case gets a directory of its own. With `--lash-durable` what is named must also outlive its
 process: several calls of a factory with one directory then give several handles on one place.
+`--lash-without=PART` leaves out the cases for what a backend does not do, as `Part` names it.
 
 Rule: only the cases are collected, unless test paths are given as well.
 """
@@ -17,9 +18,11 @@ Rule: only the cases are collected, unless test paths are given as well.
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
+
+from ._case import Part
 
 CASES: Final = Path(__file__).with_name("backend_cases.py")
 
@@ -44,6 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="what is named outlives its process, and is held to the rules for that too",
     )
+    group.addoption(
+        "--lash-without",
+        action="append",
+        default=[],
+        choices=get_args(Part),
+        help="what is named does not do this, and is not held to it; may be given several times",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not named:
         if config.getoption("lash_durable"):
             raise pytest.UsageError(f"--lash-durable needs one of {', '.join(OPTIONS.values())}")
+        if config.getoption("lash_without"):
+            raise pytest.UsageError(f"--lash-without needs one of {', '.join(OPTIONS.values())}")
         return
     for port in named:
         factory_of(config, port)
