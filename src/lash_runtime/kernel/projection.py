@@ -7,7 +7,7 @@ it can only ever save work.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..model.attachments import AttachmentRef
 from ..model.causes import TurnCause
@@ -58,11 +58,9 @@ class RenderedChat:
     attachments: tuple[LlmAttachment, ...]
 
 
-class _Mark(NamedTuple):
-    """How much the cache holds after one message; what lies beyond belongs to later ones."""
-
-    rendered: int
-    attachments: int
+_Mark = tuple[int, int]
+"""How many rendered messages and attachments the cache holds after one message; what lies beyond
+belongs to later ones. A plain tuple, because the collector does not look at those again."""
 
 
 class ChatProjection:
@@ -112,13 +110,13 @@ class ChatProjection:
     def _forget_beyond(self, length: int) -> None:
         if length == len(self._marks):
             return
-        mark = self._marks[length - 1] if length else _Mark(0, 0)
+        rendered, attachments = self._marks[length - 1] if length else (0, 0)
         del self._marks[length:]
-        del self._rendered[mark.rendered :]
-        for attachment in self._attachments[mark.attachments :]:
+        del self._rendered[rendered:]
+        for attachment in self._attachments[attachments:]:
             if attachment.reference is not None:
                 del self._attachment_index[attachment.reference.id]
-        del self._attachments[mark.attachments :]
+        del self._attachments[attachments:]
 
     def _add(self, message: Message) -> None:
         parts = message.parts
@@ -129,7 +127,7 @@ class ChatProjection:
             blocks = tuple(self._blocks(message))
         if blocks:
             self._rendered.append(LlmMessage(_ROLES[message.role], blocks))
-        self._marks.append(_Mark(len(self._rendered), len(self._attachments)))
+        self._marks.append((len(self._rendered), len(self._attachments)))
 
     def _blocks(self, message: Message) -> Iterator[ContentBlock]:
         images: list[ContentBlock] = []
@@ -181,10 +179,10 @@ class ChatProjection:
         """
         hidden = {cause.id for cause in causes}
         start = 0
-        for message, mark in zip(self._source, self._marks, strict=True):
+        for message, (rendered, _) in zip(self._source, self._marks, strict=True):
             if not (message.role is MessageRole.EVENT and message.id in hidden):
-                yield from self._rendered[start : mark.rendered]
-            start = mark.rendered
+                yield from self._rendered[start:rendered]
+            start = rendered
 
     def _system_block(self, system_prompt: str) -> tuple[LlmMessage, ...]:
         text, block = self._system

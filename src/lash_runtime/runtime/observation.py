@@ -179,13 +179,14 @@ class ObservedSession:
     ) -> None:
         """Show the update, unless it is older than what another publisher has shown."""
         known = self._snapshot
+        revision = SessionRevision(update.revision)
         if known is None:
-            self._install(cell, update, None)
+            self._install(cell, update, revision, None)
             return
         if update.revision < known.revision and self._is_shown_by_another(cell):
             return
         if update.shows_the_same_as(known.update):
-            self._install(cell, update, known.cursor)
+            self._install(cell, update, revision, known.cursor)
             return
         payloads: list[SessionObservationEventPayload] = []
         if update.frame_id and update.frame_id != known.update.frame_id:
@@ -194,13 +195,11 @@ class ObservedSession:
         payloads.append(CommittedPayload(update.read_view, advanced))
         cursor: SessionCursor | None = None
         try:
-            events = self._replay.append_many(
-                self.session_id, SessionRevision(update.revision), payloads, turn_id=turn_id
-            )
+            events = self._replay.append_many(self.session_id, revision, payloads, turn_id=turn_id)
             cursor = events[-1].cursor
         except Exception as error:
             self._warn("publish a commit", error)
-        self._install(cell, update, cursor)
+        self._install(cell, update, revision, cursor)
 
     def record(self, payload: SessionObservationEventPayload, turn_id: str | None = None) -> None:
         """Tell of something that happened beside the committed state."""
@@ -215,9 +214,12 @@ class ObservedSession:
         return self._snapshot
 
     def _install(
-        self, cell: "ObservationCell", update: ObservationUpdate, cursor: SessionCursor | None
+        self,
+        cell: "ObservationCell",
+        update: ObservationUpdate,
+        revision: SessionRevision,
+        cursor: SessionCursor | None,
     ) -> None:
-        revision = SessionRevision(update.revision)
         self._snapshot = _Snapshot(
             update=update,
             revision=revision,
