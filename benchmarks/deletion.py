@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from lash_runtime.model.messages import MessageRole, text_message
-from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
+from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord, encode_node
 from lash_runtime.model.session_meta import PersistedSessionConfig
 from lash_runtime.ports.commit import GraphAppend, GraphUnchanged, RuntimeCommit
 from lash_runtime.ports.leases import (
@@ -108,9 +108,9 @@ def _commit(
 def _raw_delete_s(database: Path) -> float:
     """The same rows in raw SQLite, deleted by one statement."""
     ids = random.Random(0)
-    text = _node("m").model_dump_json()
+    text = encode_node(_node("m"))
     with closing(sqlite3.connect(database, isolation_level=None)) as db:
-        db.execute("PRAGMA page_size = 8192")
+        db.execute("PRAGMA page_size = 4096")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(

@@ -105,7 +105,7 @@ async def test_a_backup_shows_one_instant_while_others_commit(
     db.execute("BEGIN")
     size = backup.copy(db, others, target=str(target))
     db.close()
-    pages = size // 8192
+    pages = size // 4096
     assert others.commits == -(-pages // backup.SLICE_PAGES) > 1
     assert storage_meta(target) == before
     assert storage_meta(path) == f"commit {others.commits - 1}"

@@ -158,7 +158,7 @@ async def test_a_page_that_cannot_be_followed_is_named(path: Path) -> None:
     """What SQLite itself finds comes first; what is below it is not asked."""
     whole = bytearray(path.read_bytes())
     page = _root_page(path, "graph_nodes")
-    whole[(page - 1) * 8192 : page * 8192] = b"\xa5" * 8192
+    whole[(page - 1) * 4096 : page * 4096] = b"\xa5" * 4096
     path.write_bytes(whole)
     async with SqliteStorage(path) as storage:
         problems = await storage.maintenance.check()

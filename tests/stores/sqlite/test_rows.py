@@ -113,7 +113,7 @@ async def test_a_settled_turn_keeps_the_hash_of_its_input_and_not_the_input(
     assert sql("SELECT input_json, content_hash FROM turns") == [(None, turn.row.content_hash)]
 
 
-async def test_a_database_grows_by_at_most_two_and_a_half_times_the_text_it_takes(
+async def test_a_database_grows_by_less_than_three_times_the_text_it_takes(
     storage: SqliteStorage, path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Nothing large is written twice, and what is superseded makes room for what follows."""
@@ -146,7 +146,7 @@ async def test_a_database_grows_by_at_most_two_and_a_half_times_the_text_it_take
         )
     await storage.aclose()
     assert [file.name for file in path.parent.iterdir()] == [path.name]
-    assert path.stat().st_size - empty.stat().st_size <= 2.5 * text
+    assert path.stat().st_size - empty.stat().st_size < 3 * text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Final
 
 from ...ports.store_errors import StoreBackendError
 
-SLICE_PAGES: Final = 256
+SLICE_PAGES: Final = 512
 """Pages copied between two looks at whether to stop."""
 
 FLUSHED_SLICES: Final = 4

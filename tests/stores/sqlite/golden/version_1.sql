@@ -1,4 +1,4 @@
-PRAGMA page_size = 8192;
+PRAGMA page_size = 4096;
 PRAGMA auto_vacuum = 2;
 PRAGMA application_id = 1281454952;
 PRAGMA user_version = 1;
@@ -136,10 +136,10 @@ CREATE TABLE session_meta (
         session_id TEXT PRIMARY KEY NOT NULL,
         meta_json  TEXT NOT NULL
     );
-INSERT INTO "session_meta" VALUES('weather','{"session_id":"weather","session_name":"weather","created_at":"2025-06-15T15:06:40.000Z","model":"scripted-1","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('branches','{"session_id":"branches","session_name":"branches","created_at":"2025-06-15T15:06:40.000Z","model":"","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('waiting','{"session_id":"waiting","session_name":"waiting","created_at":"2025-06-15T15:06:40.000Z","model":"","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('unfinished','{"session_id":"unfinished","session_name":"unfinished","created_at":"2025-06-15T15:06:40.000Z","model":"","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('weather','{"session_id":"weather","session_name":"weather","created_at":"2025-06-15T15:06:40.000Z","model":"scripted-1","cwd":"/work/main","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('branches','{"session_id":"branches","session_name":"branches","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/work/main","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('waiting','{"session_id":"waiting","session_name":"waiting","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/work/main","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('unfinished','{"session_id":"unfinished","session_name":"unfinished","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/work/main","relation":{"kind":"root"}}');
 CREATE TABLE sessions (
         session_id         TEXT PRIMARY KEY NOT NULL,
         generation         INTEGER NOT NULL,
