@@ -122,6 +122,29 @@ async def test_a_cancelled_scope_around_the_wait_ends_there() -> None:
     assert work.is_over
 
 
+async def test_work_that_is_trusted_is_cancelled_once() -> None:
+    work = Stubborn(refusals=0)
+    child = Child(work.run(), name="work", insistent=False)
+    await asyncio.sleep(0)
+    await stopped(child)
+    assert child.is_over
+    assert child.verdict is None
+    assert work.refused == 1
+
+
+async def test_trusted_work_that_is_stopped_before_its_start_is_never_begun() -> None:
+    """And nothing warns of a coroutine that was not awaited."""
+    begun: list[int] = []
+
+    async def work() -> None:
+        begun.append(1)
+
+    child = Child(work(), name="work", insistent=False)
+    await stopped(child)
+    assert child.is_over
+    assert begun == []
+
+
 async def test_no_task_is_left_behind() -> None:
     before = asyncio.all_tasks()
     await stopped(*(Child(asyncio.sleep(60), name=f"work-{at}") for at in range(5)))

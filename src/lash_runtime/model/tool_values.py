@@ -34,6 +34,9 @@ TAG: Final = "$lash_tool_value"
 # its object read as an attachment, and refused if it is none.
 _PLACE: Final = "\x00lash_attachment"
 
+_PLAIN: Final = frozenset({bool, int})
+"""Exactly these are JSON as they are."""
+
 
 class ToolValueError(ValueError):
     """The value has no encoded form, or the encoded form is malformed."""
@@ -48,6 +51,9 @@ def encode_tool_value(value: object, on_image: Callable[[Image], None] | None = 
 
     Raises `ToolValueError`, naming what cannot be encoded.
     """
+
+    if value is None or value.__class__ in _PLAIN:
+        return value
 
     def of_unknown_type(item: object) -> Any:
         if isinstance(item, Image) and on_image is not None:

@@ -7,6 +7,7 @@ times what a plain one does: a turn starts one for every model call and every to
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -19,7 +20,7 @@ T = TypeVar("T")
 class Child(Generic[T]):
     """One piece of work in a task of its own. Whoever starts it leaves by `ended` or `stopped`."""
 
-    __slots__ = ("_scope", "_then", "task", "verdict")
+    __slots__ = ("_scope", "_then", "_unstarted", "task", "verdict")
 
     def __init__(
         self,
@@ -27,12 +28,18 @@ class Child(Generic[T]):
         *,
         name: str,
         then: Callable[[], None] | None = None,
+        insistent: bool = True,
     ) -> None:
-        """`then` is called as the last thing in the task, however the work ended."""
+        """`then` is called as the last thing in the task, however the work ended.
+
+        Stopping cancels the work again whenever it goes on waiting in spite of that. Work that is
+        known not to can do without (`insistent=False`), which halves the cost of its task.
+        """
         self.verdict: Ok[T] | Err | None = None
         """How the work ended; `None` while it runs, and for work that was cancelled."""
         self._then = then
-        self._scope = anyio.CancelScope()
+        self._scope = anyio.CancelScope() if insistent else None
+        self._unstarted: Coroutine[Any, Any, T] | None = work
         self.task = asyncio.get_running_loop().create_task(self._run(work), name=name)
 
     @property
@@ -40,12 +47,18 @@ class Child(Generic[T]):
         return self.task.done()
 
     def stop(self) -> None:
-        """Cancel the work, and again whenever it goes on waiting in spite of that."""
-        self._scope.cancel()
+        """Cancel the work."""
+        if self._scope is not None:
+            self._scope.cancel()
+            return
+        self.task.cancel()
+        if self._unstarted is not None:
+            self._unstarted.close()  # its task ends without a look at it
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> None:
+        self._unstarted = None
         try:
-            with self._scope:
+            with self._scope or nullcontext():
                 self.verdict = await capture(work)
         finally:
             # In the task and not as its callback: whoever waits goes on one loop turn earlier.

@@ -58,7 +58,8 @@ class ToolBatchExecutor:
             await self._run(calls[0])
             return
         running = [
-            Child(self._run(call), name=f"lash-call-{call.pending.call_id}") for call in calls
+            Child(self._run(call), name=f"lash-call-{call.pending.call_id}", insistent=False)
+            for call in calls
         ]
         await ended(*running)
         for child in running:
