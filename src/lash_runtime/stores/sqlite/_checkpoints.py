@@ -35,7 +35,9 @@ SAVE_MANIFEST: Final = """
     VALUES (?, ?, ?)
         ON CONFLICT (session_id) DO UPDATE
        SET checkpoint_ref = excluded.checkpoint_ref, manifest_json = excluded.manifest_json
+     WHERE checkpoint_ref <> excluded.checkpoint_ref
 """
+# The condition spares the page: the progress of a turn has the counters of the progress before.
 LOAD_MANIFEST: Final = """
     SELECT manifest_json
       FROM checkpoints
