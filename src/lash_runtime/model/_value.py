@@ -6,6 +6,9 @@ changes neither what is on disk nor any hash of it.
 Rule 3: an unknown key is an error, never silently dropped.
 """
 
+import operator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,12 +17,9 @@ STRICT_RECORD: Final = ConfigDict(extra="forbid")
 """Rule 3 for a record that is no pydantic model, as its `__pydantic_config__`."""
 
 
-def _is_absent(value: object) -> bool:
-    return value is None
-
-
-def _is_empty(value: object) -> bool:
-    return not value
+# Asked for every optional field of everything that is stored, hence without a frame of Python.
+_is_absent: Final[Callable[[object], bool]] = partial(operator.is_, None)
+_is_empty: Final[Callable[[object], bool]] = operator.not_
 
 
 class Value(BaseModel):
@@ -49,6 +49,9 @@ def absent_when_none() -> Any:
 
 def omitted_when_empty(default: Any) -> Any:
     """A field whose falsy `default` is absent from the JSON."""
+    if isinstance(default, dict):
+        # As a default, a dict would be copied deeply for each value.
+        return Field(default_factory=dict, exclude_if=_is_empty)
     return Field(default=default, exclude_if=_is_empty)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
+from ..ports.cancel import resolve
 from .faults import RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,18 @@ class OwnedTask(Generic[T]):
 
     async def settled(self) -> None:
         """Wait until the work is over, however it ends. Cancelling the wait stops nothing."""
-        if not self.task.done():
-            await asyncio.wait((self.task,))
+        if self.task.done():
+            return
+        over = self.task.get_loop().create_future()
+
+        def wake(_: object) -> None:
+            resolve(over)
+
+        self.task.add_done_callback(wake)
+        try:
+            await over
+        finally:
+            self.task.remove_done_callback(wake)
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:
         with self._scope:
