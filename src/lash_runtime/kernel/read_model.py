@@ -5,6 +5,7 @@ O(1) for each node and shares everything with its earlier versions.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from ..model.messages import Message
@@ -32,6 +33,13 @@ class FrameFilter(NamedTuple):
 
 
 EVERYTHING = FrameFilter("", True)
+
+
+@lru_cache(maxsize=4096)
+def frame_filter(frame_id: str, include_unscoped: bool) -> FrameFilter:
+    """The filter; the same one for as long as it is in use, because every version of a session
+    keeps one."""
+    return FrameFilter(frame_id, include_unscoped)
 
 
 class ReadModel:

@@ -2,7 +2,7 @@
 
 import os
 import random
-import threading
+from collections.abc import Callable
 from typing import Final, Protocol
 
 
@@ -22,51 +22,44 @@ class IdSource(Protocol):
         ...
 
 
-_POOL_BYTES: Final = 4096
+_MADE_AT_ONCE: Final = 64
 
 
-class _RandomPool:
-    """Randomness from the operating system, drawn in advance.
+class _IdPool:
+    """Ids from the operating system's randomness, made in advance; `form` makes one of 32 digits.
 
-    Each draw releases the interpreter's lock, and a busy database thread then keeps it: asked
-    for one id at a time, ids cost more than the turns they name.
+    Each draw of randomness releases the interpreter's lock, and a busy database thread then keeps
+    it: asked for one id at a time, ids cost more than the turns they name.
     """
 
-    __slots__ = ("_at", "_digits", "_lock")
+    __slots__ = ("_form", "_ready")
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._digits = ""
-        self._at = 0
-        # A child that went on with its parent's digits would draw its parent's ids.
-        os.register_at_fork(after_in_child=self._forget)
+    def __init__(self, form: Callable[[str], str]) -> None:
+        self._form = form
+        self._ready: list[str] = []
+        # A child that went on with its parent's ids would name its turns alike.
+        os.register_at_fork(after_in_child=self._ready.clear)
 
     def draw(self) -> str:
-        """32 hex digits that nobody else is given."""
-        with self._lock:
-            if self._at == len(self._digits):
-                self._digits = os.urandom(_POOL_BYTES).hex()
-                self._at = 0
-            start, self._at = self._at, self._at + 32
-            return self._digits[start : self._at]
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._digits = ""
-        self._at = 0
-
-
-_POOL: Final = _RandomPool()
+        """One that nobody else is given. Safe from any thread: taking from a list is one step."""
+        try:
+            return self._ready.pop()
+        except IndexError:
+            digits = os.urandom(16 * _MADE_AT_ONCE).hex()
+            made = [self._form(digits[at : at + 32]) for at in range(0, len(digits), 32)]
+            mine = made.pop()
+            self._ready.extend(made)
+            return mine
 
 
 class SystemIds:
     """Ids from the operating system's randomness. Safe from any thread, and after a fork."""
 
     def uuid(self) -> str:
-        return uuid4_text(_POOL.draw())
+        return _UUIDS.draw()
 
     def hex(self) -> str:
-        return _POOL.draw()
+        return _HEX.draw()
 
     def uniform(self, low: float, high: float) -> float:
         return random.uniform(low, high)  # noqa: S311 - jitter, not a secret
@@ -79,3 +72,7 @@ def uuid4_text(digits: str) -> str:
     """32 random hex digits as the text of a version 4 UUID."""
     variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+_UUIDS: Final = _IdPool(uuid4_text)
+_HEX: Final = _IdPool(str)

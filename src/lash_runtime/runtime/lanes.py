@@ -4,8 +4,6 @@ First in, first out. Handles that were opened separately on one session id share
 callers in one process are served in order; other processes are kept out by the store's lease.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 import anyio
@@ -24,18 +22,30 @@ class SessionLane:
     def busy(self) -> bool:
         return self._lock.locked() or self.waiting > 0
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait in line, then hold the lane. Cancelling the wait leaves the line unharmed."""
-        self.waiting += 1
+    def turn(self) -> "_Turn":
+        """Wait in line, then hold the lane: `async with`. Cancelling the wait leaves the line
+        unharmed."""
+        return _Turn(self, self._lock)
+
+
+class _Turn:
+    """One pass through the lane."""
+
+    __slots__ = ("_lane", "_lock")
+
+    def __init__(self, lane: SessionLane, lock: anyio.Lock) -> None:
+        self._lane = lane
+        self._lock = lock
+
+    async def __aenter__(self) -> None:
+        self._lane.waiting += 1
         try:
             await self._lock.acquire()
         finally:
-            self.waiting -= 1
-        try:
-            yield
-        finally:
-            self._lock.release()
+            self._lane.waiting -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class SessionLanes:

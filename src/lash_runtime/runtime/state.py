@@ -8,7 +8,7 @@ from dataclasses import field
 from typing import Self
 
 from ..kernel.graph import SessionGraph
-from ..kernel.read_model import FrameFilter
+from ..kernel.read_model import FrameFilter, frame_filter
 from ..kernel.read_view import SessionReadView
 from ..model.frames import (
     AgentFrameAssignment,
@@ -83,7 +83,7 @@ class RuntimeSessionState:
         """What the current frame shows. The first frame also owns nodes without a frame."""
         frame = self.current_frame
         unscoped = frame is None or frame.previous_frame_id is None
-        return FrameFilter(self.current_agent_frame_id, unscoped)
+        return frame_filter(self.current_agent_frame_id, unscoped)
 
     @property
     def is_unstored(self) -> bool:
