@@ -6,7 +6,7 @@ sessions start belongs to it, and closing it waits for each of them.
 
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from os import PathLike
 from types import TracebackType
 from typing import Self
@@ -284,7 +284,9 @@ class LashCore:
     ) -> OpenSession:
         """An open session, with `state` or as it is stored, that holds its own provider."""
         use = None if binding.provider is None else env.providers.use(binding.provider)
-        try:
+        async with AsyncExitStack() as unless_opened:
+            if use is not None:
+                unless_opened.push_async_callback(use.end)
             runtime = LashRuntime(
                 env=env,
                 binding=binding,
@@ -294,12 +296,9 @@ class LashCore:
             )
             if state is None and binding.store is not None and not runtime.starts_over:
                 await self._load(runtime)
-        except BaseException:
-            if use is not None:
-                await use.end()
-            raise
-        runtime.publish()
-        session = OpenSession(runtime, use)
+            runtime.publish()
+            session = OpenSession(runtime, use)
+            unless_opened.pop_all()  # the session ends the use from here on
         self._sessions.add(session)
         return session
 
