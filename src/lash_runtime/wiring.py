@@ -4,7 +4,7 @@ working whole of them.
 Everything here is synchronous and opens nothing. What is wrong is said before anything runs.
 """
 
-from .effects.inline import InlineEffectHost
+from .effects.journal import JournalEffectHost
 from .errors import (
     DurableStorePeerRequired,
     InvalidConfiguration,
@@ -115,7 +115,7 @@ class CoreParts:
         if storage is not None:
             stores = stores or storage.session_stores
             attachments = attachments or storage.attachments
-            effect_host = effect_host or InlineEffectHost()
+            effect_host = effect_host or JournalEffectHost()
         if effect_host is None:
             raise MissingEffectHost
         if attachments is None:

@@ -159,7 +159,7 @@ class RuntimeEffectEnvelope:
 
         Raises `runtime_effect_attachment_missing_reference` for an image that is nowhere stored.
         """
-        document: dict[str, Any] = _plain(self)
+        document: dict[str, Any] = as_document(self)
         return document
 
     def stable_hash(self) -> str:
@@ -227,21 +227,21 @@ _TAG: Final = "type"
 """The field that tells variants apart; it stays although it is always at its default."""
 
 
-def _plain(value: Any) -> Any:
+def as_document(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, LlmAttachment):
         return _attachment(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            member.name: _plain(field)
+            member.name: as_document(field)
             for member in fields(value)
             if _counts(member, field := getattr(value, member.name))
         }
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [as_document(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: as_document(item) for key, item in value.items()}
     return value
 
 
@@ -252,7 +252,7 @@ def _attachment(attachment: LlmAttachment) -> dict[str, Any]:
             "attachment_missing_reference",
             "an image has to be stored before a request that shows it can be on record",
         )
-    return {"mime": attachment.mime, "reference": _plain(attachment.reference)}
+    return {"mime": attachment.mime, "reference": as_document(attachment.reference)}
 
 
 def _counts(member: "Field[Any]", value: Any) -> bool:

@@ -118,6 +118,7 @@ __all__ = [
     "await_events_of",
     "expect_count",
     "expect_outcome",
+    "is_engine",
     "keeps_record",
     "session_of",
     "turn_effect_key",
@@ -217,7 +218,13 @@ def await_events_of(part: EffectHost | RuntimeEffectController) -> AwaitEventRes
     )
 
 
+def is_engine(controller: RuntimeEffectController) -> bool:
+    """Whether a turn that breaks off at an error of `controller` is its engine's to decide about,
+    from its record: no end is made up in its place. A controller that keeps its record in the
+    session's own store, and says so by `embedded`, has no engine behind it."""
+    return keeps_record(controller) and not getattr(controller, "embedded", False)
+
+
 def keeps_record(controller: RuntimeEffectController) -> bool:
-    """Whether outcomes outlive the process, so that a turn that breaks off at an error of
-    `controller` is its engine's to decide about: no end is made up in its place."""
+    """Whether the outcomes of effects outlive the process, so that progress need not be stored."""
     return controller.durability_tier is not DurabilityTier.INLINE

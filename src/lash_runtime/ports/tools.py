@@ -42,7 +42,8 @@ class ToolContext:
     """What a running tool may know and use.
 
     `idempotency_key` is the same for every attempt of this call, also after a crash: pass it to
-    outside services that recognise repeats. `attempt_number` counts from 1.
+    outside services that recognise repeats. `attempt_number` counts from 1. `run_number` says how
+    often this very attempt was begun: more than once only if a process has died in it.
     `cancellation_token` fires when the turn is cancelled or the attempt's time is up; a tool that
     returns within 50 ms of a cancel keeps its result. `dispatch` calls other tools; it is `None`
     where that cannot be done: outside a turn, and where an engine records the attempt whole.
@@ -58,6 +59,7 @@ class ToolContext:
     call_index: int = 0
     attempt_number: int = 1
     max_attempts: int = 1
+    run_number: int = 1
     cancellation_token: CancelToken = field(default_factory=CancelToken, repr=False)
     dispatch: ToolDispatch | None = field(default=None, repr=False)
     attachments: Attachments | None = field(default=None, repr=False)

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import Field
+
 from ..kernel.turn_states import TurnState as TurnState
 from ..model._value import Value, omitted_when_empty, omitted_when_none
 from ..model.outcome import ExecutionSummary, TurnIssue, TurnOutcome
-from ..model.policy import ModelSpec
+from ..model.policy import ModelSpec, SessionPolicy
 from ..model.prompt import PromptLayer
 from ..model.records import dataclass
 from ..model.turn_input import TurnInput
 from ..model.usage import TokenUsage
+from .invocations import RuntimeEffectKind
 from .leases import LeaseOwnerIdentity, SessionExecutionLease, SessionExecutionLeaseFence
 from .session_state import HeadStamp
 
@@ -54,6 +57,21 @@ class SettledCall(Value):
     duration_ms: int = omitted_when_empty(0)
 
 
+class EffectSummary(Value):
+    """What is left of a journal's entry when its turn is over: what was done, with what, and how
+    often it was begun.
+
+    `key` is the effect's replay key without the part that all effects of its turn have in common.
+    `recorded` is false for an effect of which nobody knows whether it has happened.
+    """
+
+    kind: RuntimeEffectKind
+    subject: str
+    key: str
+    runs: int = Field(default=1, exclude_if=lambda runs: runs == 1)
+    recorded: bool = Field(default=True, exclude_if=bool)
+
+
 class TurnResultRecord(Value):
     """A settled turn's result, with references instead of text.
 
@@ -72,7 +90,12 @@ class TurnResultRecord(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRow:
-    """One turn of a session. `input` is gone once the turn is settled; its hash stays."""
+    """One turn of a session. `input` and `policy` are gone once it is settled; the hash stays.
+
+    `policy` is what the session ran with when the turn was accepted. `journaled` says that what
+    the turn does is on record until it is over, so that another process can finish it; `attempt`
+    counts the processes that have begun to, from 1.
+    """
 
     session_id: str
     generation: int
@@ -88,9 +111,13 @@ class TurnRow:
     input: TurnInput | None
     fencing_token: int
     accepted_at_ms: int
+    policy: SessionPolicy | None = None
+    journaled: bool = False
+    attempt: int = 1
     settled_at_ms: int | None = None
     result: TurnResultRecord | None = None
     failure: TurnFailure | None = None
+    effects: tuple[EffectSummary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +138,8 @@ class TurnAcceptance:
     content_hash: str
     owner: LeaseOwnerIdentity
     lease_ttl_ms: int
+    policy: SessionPolicy | None = None
+    journaled: bool = False
     observed_holder: SessionExecutionLeaseFence | None = None
     replace_session: bool = False
 
@@ -161,9 +190,13 @@ TurnAcceptanceOutcome = TurnAccepted | TurnRefused | TurnKnown | LaneUnfinished
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettlement:
-    """How a row ends: `committed` and `interrupted` with a result, `failed` with a failure."""
+    """How a row ends: `committed` and `interrupted` with a result, `failed` with a failure.
+
+    `effects` are what the row keeps of the turn's journal, whose entries go with it.
+    """
 
     turn_id: str
     state: TurnState
     result: TurnResultRecord | None = None
     failure: TurnFailure | None = None
+    effects: tuple[EffectSummary, ...] = ()

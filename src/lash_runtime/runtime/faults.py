@@ -90,6 +90,18 @@ class StoreOfAnotherSession(RuntimeFault):
         self.loaded, self.requested = loaded, requested
 
 
+class WiringMissing(RuntimeFault):
+    """A turn that is to be finished needs what this session does not have; it stays as it is."""
+
+    def __init__(self, session_id: str, turn_id: str, missing: tuple[str, ...]) -> None:
+        super().__init__(
+            "turn_wiring_missing",
+            f"session {session_id!r} has the unfinished turn {turn_id!r}, which this core cannot "
+            f"finish without {', '.join(missing)}: use the session with a core that has them",
+        )
+        self.session_id, self.turn_id, self.missing = session_id, turn_id, missing
+
+
 class LeaseLost(RuntimeFault):
     """The session's lease was taken over or lapsed; what was not committed is not ours."""
 

@@ -17,6 +17,9 @@ from ..kernel.prompt_composition import PromptComposer
 from ..model.nodes import SessionNodeRecord
 from ..model.policy import SessionPolicy
 from ..model.records import dataclass, replace
+from ..ports.durability import DurabilityTier
+from ..ports.effects import EffectHost
+from ..ports.journal import EmbeddedEffectHost, JournalStore
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
 from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead
@@ -45,6 +48,15 @@ FEW_NODES: Final = 100
 
 RELEASE_DEADLINE_S: Final = 5.0
 """How long leaving a turn may take to give its lease back."""
+
+
+def _journal_of(store: TurnPersistence | None, host: EffectHost) -> JournalStore | None:
+    """Where turns are journaled: in a durable store that can, if the host is one that does."""
+    if store is None or store.durability_tier is DurabilityTier.INLINE:
+        return None
+    if not isinstance(host, EmbeddedEffectHost):
+        return None
+    return store if isinstance(store, JournalStore) else None
 
 
 class StartOver:
@@ -96,6 +108,7 @@ class LashRuntime:
         self._resolver = resolver
         self.session_id = binding.session_id
         self.store = binding.store
+        self.journal = _journal_of(binding.store, env.effect_host)
         if env.residency is Residency.ACTIVE_PATH_ONLY:
             self.require_store("keep its active path alone in memory")
         self.owner = owner
@@ -128,6 +141,7 @@ class LashRuntime:
             load=self.load,
             installed=self._install_closed,
             give_back=self.give_back,
+            leaves_journaled=self.journal is not None,
         )
 
     def attachments(self) -> SessionAttachments:
@@ -258,6 +272,23 @@ class LashRuntime:
                 f"session {self.session_id!r} is recorded with provider {provider_id!r}, "
                 f"which cannot be used: {error}",
             ) from error
+
+    def has_provider(self, provider_id: str) -> bool:
+        """Whether the provider recorded under that id can be had."""
+        try:
+            self._resolver.resolve_provider_binding(provider_id)
+        except ProviderResolutionError:
+            return False
+        return True
+
+    def require_journal(self) -> JournalStore:
+        """The store's journal, or the fault `turn_not_available`."""
+        if self.journal is None:
+            raise RuntimeFault(
+                "turn_not_available",
+                f"session {self.session_id!r} keeps no journal to finish a turn from",
+            )
+        return self.journal
 
     def _state_of(self, read: PersistedSessionRead) -> RuntimeSessionState:
         """The state with all that its first turn asks for ready: views and rendered prompt."""

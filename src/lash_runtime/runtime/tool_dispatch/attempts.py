@@ -29,6 +29,7 @@ from ...ports.effects import (
 )
 from ...tools.results import exception_text
 from ...tools.retry import attempts_allowed, delay_before_retry_ms, exhausted, wants_retry
+from ..faults import RuntimeFault
 from .executors import SLEEP_CANCELLED, SleepExecutor, cut_off
 from .preparation import ReadyCall, failed, runtime_failure
 
@@ -56,6 +57,8 @@ class CallAttempts:
         """
         try:
             return await self._run()
+        except RuntimeFault:
+            raise  # what the call does could not be put on record, so that its turn must stop
         except Exception as error:
             return failed(runtime_failure("tool_retry_loop_failed", exception_text(error)))
 

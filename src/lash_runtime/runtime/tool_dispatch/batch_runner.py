@@ -31,6 +31,7 @@ from ...ports.effects import (
     ToolCallDone,
     expect_count,
     expect_outcome,
+    is_engine,
     keeps_record,
 )
 from ...ports.tools import ToolContext
@@ -169,7 +170,7 @@ class ToolBatchRunner:
         self, call: ReadyCall, token: CancelToken, attempt: int, key: str
     ) -> NestedToolCalls | None:
         controller = self.controller
-        if keeps_record(controller) or not controller.supports_concurrent_effects:
+        if is_engine(controller) or not controller.supports_concurrent_effects:
             return None  # effects inside an attempt that is recorded whole have no place to go
 
         async def run(

@@ -11,6 +11,7 @@ import asyncio
 from functools import cache, partial
 from typing import Any, Final, assert_never
 
+from ...model.records import replace
 from ...model.tool_results import (
     RetrySafe,
     ToolCallOutput,
@@ -19,7 +20,7 @@ from ...model.tool_results import (
     ToolFailureSource,
 )
 from ...model.tool_values import ToolValueError, attachments_of
-from ...model.tools import ToolManifest
+from ...model.tools import OnUnknown, ToolManifest
 from ...ports.cancel import CancelToken, resolve
 from ...ports.clock import Clock
 from ...ports.effects import (
@@ -72,6 +73,19 @@ class ToolAttemptExecutor:
         self._clock = clock
         self._verdict: Ok[ToolCallOutput] | Err | None = None
         self._expired = False
+
+    @property
+    def on_unknown(self) -> OnUnknown:
+        return self._tool.manifest.on_unknown
+
+    def again(self, run: int) -> "ToolAttemptExecutor":
+        return ToolAttemptExecutor(
+            self._tool,
+            replace(self._context, run_number=run),
+            nested=self._nested,
+            attachments=self._attachments,
+            clock=self._clock,
+        )
 
     async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
         command = envelope.command

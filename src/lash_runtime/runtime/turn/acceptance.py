@@ -1,9 +1,11 @@
 """Gets a turn its row and its lane, together, before any model is called.
 
 A lane that is held by a process which is provably dead is taken over at once. Turns that an
-earlier holder started and never finished are closed first, so that nothing is ever built on
-history that was left open.
+earlier holder started and never finished come first: those with a journal are finished, the others
+closed, so that nothing is ever built on history that was left open.
 """
+
+from collections.abc import Awaitable, Callable
 
 import anyio
 
@@ -44,10 +46,23 @@ class SettledTurn:
     row: TurnRow
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedTurn:
+    """The same turn was accepted before and its process is gone: it is to be finished from its
+    journal, under `lease`."""
+
+    lease: SessionExecutionLease
+    row: TurnRow
+
+
 async def accept(
-    store: TurnPersistence, acceptance: TurnAcceptance, closer: TurnCloser
-) -> AcceptedTurn | SettledTurn:
-    """Accept the turn, or find it settled.
+    store: TurnPersistence,
+    acceptance: TurnAcceptance,
+    closer: TurnCloser,
+    finish: Callable[[UnfinishedTurn], Awaitable[None]],
+) -> AcceptedTurn | SettledTurn | UnfinishedTurn:
+    """Accept the turn, or find out what became of it. `finish` finishes another turn that has
+    to come first, whatever that one's end is, and gives its lease back.
 
     Raises `SessionBusy` when another live owner holds the lane; then nothing was written.
     """
@@ -66,13 +81,21 @@ async def accept(
                 return AcceptedTurn(lease=lease, row=row, head=head)
             case TurnKnown(row=row) if row.state.is_settled:
                 return SettledTurn(row)
+            case TurnKnown(row=row) if closer.leaves(row):
+                lease = await _lane(closer, row)
+                if await _is_unfinished(store, closer, lease, row):
+                    return UnfinishedTurn(lease=lease, row=row)
             case TurnKnown():
                 # The turn was started by somebody: by a process that is gone, and then taking
                 # the lane closes it, or by one that runs it right now.
                 await closer.close_unfinished()
             case LaneUnfinished(lease=lease, rows=rows):
                 tell(LeaseEvent.ACQUIRED, lease.fence())
-                await closer.close_rows(lease, rows)
+                journaled = [row for row in rows if closer.leaves(row)]
+                if journaled:
+                    await finish(UnfinishedTurn(lease=lease, row=journaled[0]))
+                else:
+                    await closer.close_rows(lease, rows)
             case TurnRefused(holder=holder):
                 if asked.observed_holder == holder.fence():
                     tell(LeaseEvent.BUSY, holder.fence())
@@ -84,3 +107,26 @@ async def accept(
         "session_execution_busy",
         f"session {acceptance.session_id!r} keeps changing hands: try again",
     )
+
+
+async def _lane(closer: TurnCloser, row: TurnRow) -> SessionExecutionLease:
+    try:
+        return await closer.take_lane(row.turn_id)
+    except StoreError as error:
+        raise fault_of_commit(error, row.session_id) from error
+
+
+async def _is_unfinished(
+    store: TurnPersistence, closer: TurnCloser, lease: SessionExecutionLease, row: TurnRow
+) -> bool:
+    """Whether `row` still waits to be finished now that `lease` is held; else it is given back."""
+    waits = False
+    try:
+        known = await store.load_turn(row.session_id, row.turn_id)
+        waits = known is not None and not known.state.is_settled
+    except StoreError as error:
+        raise fault_of_commit(error, row.session_id) from error
+    finally:
+        if not waits:
+            await closer.give_back(lease)
+    return waits

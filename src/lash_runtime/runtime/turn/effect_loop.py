@@ -47,7 +47,7 @@ from ...ports.effects import (
     SyncExecutionEnvironmentCommand,
     SyncExecutionEnvironmentOutcome,
     expect_outcome,
-    keeps_record,
+    is_engine,
     turn_effect_key,
 )
 from .executors import TurnExecutors
@@ -87,10 +87,9 @@ class EffectLoop:
         self._unstored_work = False
 
     async def run(self) -> None:
-        """Return when the machine is done. An inline controller's errors end the turn as
-        `runtime_error`.
+        """Return when the machine is done. A controller's errors end the turn as `runtime_error`.
 
-        Raises the `EffectControllerError` of a durable controller.
+        Raises the `EffectControllerError` of a controller with an engine behind it.
         """
         machine = self._machine
         while (effect := machine.poll_effect()) is not None:
@@ -117,7 +116,7 @@ class EffectLoop:
                     case _:
                         assert_never(effect)
             except EffectControllerError as error:
-                if keeps_record(self._controller):
+                if is_engine(self._controller):
                     raise
                 machine.fail_turn(_controller_failed(error))
 
@@ -128,12 +127,12 @@ class EffectLoop:
         if self._unstored_work:
             await self._store_progress()
             self._unstored_work = False
+        executor = self._executors.llm_call()
         outcome = await self._execute(
-            effect.effect_id,
-            LlmCallCommand(effect.request),
-            self._executors.llm_call(),
-            LlmCallOutcome,
+            effect.effect_id, LlmCallCommand(effect.request), executor, LlmCallOutcome
         )
+        if not executor.has_run:
+            await executor.show(outcome)
         self._machine.handle_response(
             LlmCompleted(effect.effect_id, outcome.result, outcome.text_streamed)
         )

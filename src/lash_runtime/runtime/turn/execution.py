@@ -50,6 +50,7 @@ from ..state import RuntimeSessionState
 from .commit import progress_commit, settling_commit
 from .effect_loop import EffectLoop
 from .executors import TurnExecutors
+from .journal import TurnJournal
 from .reporter import TurnReporter
 from .request import TurnRequest
 from .result import TurnResult
@@ -73,7 +74,11 @@ class TurnExecution:
         controller: RuntimeEffectController,
         reporter: TurnReporter,
         assembler: TurnAssembler,
+        policy: SessionPolicy | None = None,
+        journal: TurnJournal | None = None,
     ) -> None:
+        """`policy` is that of the session when the turn was accepted, where it may have changed
+        since; `journal` is where its effects are on record."""
         self._runtime = runtime
         self._request = request
         self._guard = guard
@@ -81,7 +86,9 @@ class TurnExecution:
         self._controller = controller
         self._reporter = reporter
         self._assembler = assembler
-        self._state = replace(runtime.state, turn_index=turn_index)
+        self._journal = journal
+        state = runtime.state if policy is None else runtime.state.with_policy(policy)
+        self._state = replace(state, turn_index=turn_index)
         self._policy = _policy_of_turn(self._state.effective_policy, request)
         self._options = self._state.effective_options.merged_with_override(
             turn_input.protocol_turn_options
@@ -178,6 +185,7 @@ class TurnExecution:
             turn_id=self._request.turn_id,
             state=TurnState.COMMITTED,
             result=record_of_turn(turn, own, execution),
+            effects=() if self._journal is None else self._journal.summary(),
         )
         commit = settling_commit(
             state,

@@ -73,8 +73,18 @@ class LlmCallExecutor:
         self._reporter = reporter
         self._cancel = cancel
         self._capacity = output_token_capacity
+        self.has_run = False
+
+    async def show(self, outcome: LlmCallOutcome) -> None:
+        """Show the answer of a call that was not made here, as if it came in one piece."""
+        if isinstance(outcome.result, LlmResponse):
+            new_id = self._reporter.new_correlation_id
+            await _show_whole(
+                self._reporter, outcome.result, prose_id=new_id(), reasoning_id=new_id()
+            )
 
     async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
+        self.has_run = True
         command = envelope.command
         if not isinstance(command, LlmCallCommand):
             raise EffectControllerError(
@@ -286,23 +296,37 @@ class _StreamingCall:
         if response.usage.is_zero():
             response = replace(response, usage=self._usage)
         if not self._streamed_prose:
-            await self._show_unstreamed(response)
+            shown = self._streamed_reasoning
+            await _show_whole(
+                self._reporter,
+                response,
+                prose_id=self._prose_id,
+                reasoning_id=None if shown else self._reasoning_id,
+            )
         return response
 
-    async def _show_unstreamed(self, response: LlmResponse) -> None:
-        """A response that came in one piece is shown as if it had been streamed."""
-        parts = normalized_response_parts(response)
-        if not self._streamed_reasoning:
-            for part in parts:
-                if isinstance(part, ReasoningOutput) and part.text:
-                    await self._reporter.emit(ReasoningTextDelta(part.text), self._reasoning_id)
-        texts = [part for part in parts if isinstance(part, TextOutput) and part.text]
-        if any(part.response_meta is not None and part.response_meta.id for part in texts):
-            for part in texts:
-                item_id = part.response_meta.id if part.response_meta is not None else None
-                await self._reporter.emit(AssistantProseDelta(part.text), item_id)
-        elif response.full_text:
-            await self._reporter.emit(AssistantProseDelta(response.full_text), self._prose_id)
+
+async def _show_whole(
+    reporter: TurnReporter,
+    response: LlmResponse,
+    *,
+    prose_id: str,
+    reasoning_id: str | None,
+) -> None:
+    """Show a response that came in one piece as if it had been streamed; its reasoning only
+    under a `reasoning_id`."""
+    parts = normalized_response_parts(response)
+    if reasoning_id is not None:
+        for part in parts:
+            if isinstance(part, ReasoningOutput) and part.text:
+                await reporter.emit(ReasoningTextDelta(part.text), reasoning_id)
+    texts = [part for part in parts if isinstance(part, TextOutput) and part.text]
+    if any(part.response_meta is not None and part.response_meta.id for part in texts):
+        for part in texts:
+            item_id = part.response_meta.id if part.response_meta is not None else None
+            await reporter.emit(AssistantProseDelta(part.text), item_id)
+    elif response.full_text:
+        await reporter.emit(AssistantProseDelta(response.full_text), prose_id)
 
 
 def _answer_of(verdict: Ok[object] | Err | None) -> LlmResponse | LlmCallError:

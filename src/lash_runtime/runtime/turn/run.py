@@ -11,18 +11,21 @@
 
 Everything before `accept` leaves no trace. Everything after it ends in a settled row, except
 the death of the process, a lost lease, an ambiguous commit or an interruption; then whoever
-uses the session next closes the turn. The error of a durable effect controller is such an
-interruption.
+uses the session next finishes the turn from its journal, or closes it where there is none. The
+error of an effect controller with an engine behind it is such an interruption.
 """
 
 import logging
+from collections.abc import Awaitable, Sequence
 from typing import Final
 
 import anyio
 
 from ...kernel.assembly import TurnAssembler
 from ...kernel.error_envelopes import runtime_error_event
+from ...model.activity import RuntimeDiagnostic
 from ...model.outcome import ExecutionSummary, StopReason, stopped
+from ...model.policy import SessionPolicy
 from ...model.session_events import DoneEvent, TurnOutcomeEvent
 from ...model.turn_input import TurnInput
 from ...ports.durability import DurabilityTier
@@ -32,6 +35,9 @@ from ...ports.effects import (
     TurnScope,
     keeps_record,
 )
+from ...ports.journal import EmbeddedEffectHost, JournalEntry, JournalStore
+from ...ports.leases import SessionExecutionLease
+from ...ports.session_state import HeadStamp
 from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import (
     RequiredWiring,
@@ -42,18 +48,27 @@ from ...ports.turn_ledger import (
     TurnState,
 )
 from ...ports.turn_persistence import TurnPersistence
-from ..faults import LeaseLost, RuntimeFault, SessionIsDeleted, fault_of_refresh
+from ..faults import (
+    LeaseLost,
+    RuntimeFault,
+    SessionIsDeleted,
+    WiringMissing,
+    fault_of_commit,
+    fault_of_refresh,
+)
 from ..lash_runtime import LashRuntime
 from ..lease_events import LeaseEvent, tell
 from ..lease_keeper import LeaseGuard
-from .acceptance import AcceptedTurn, SettledTurn, accept
+from .acceptance import AcceptedTurn, SettledTurn, UnfinishedTurn, accept
 from .execution import TurnExecution
+from .journal import TurnJournal
 from .normalise import InvalidTurnInput, normalise_input
 from .reporter import TurnReporter
 from .request import TurnRequest, content_hash
 from .result import TurnResult
 from .settled import result_of_row, result_of_turn
 from .sinks import TurnActivitySink
+from .stored_request import request_of_row, with_what_was_stored
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +98,8 @@ class TurnRun:
         self._guard: LeaseGuard | None = None
         self._attachments = runtime.attachments()
         self._turn_index = runtime.state.turn_index + 1
+        self._policy: SessionPolicy | None = None
+        self._journal: TurnJournal | None = None
 
     async def run(self) -> TurnResult:
         """Run every step. Raises `RuntimeFault` when the turn cannot run or be committed."""
@@ -90,19 +107,29 @@ class TurnRun:
             turn_input = await normalise_input(self._request.input, self._attachments)
         except InvalidTurnInput as error:
             return await self._refuse_input(error)
+        return await self._to_its_end(self._accepted(turn_input))
+
+    async def finish(self, unfinished: UnfinishedTurn) -> TurnResult:
+        """Finish a turn that a process which is gone has begun, from its journal.
+
+        Raises as `run`.
+        """
+        return await self._to_its_end(self._finished(unfinished))
+
+    async def _to_its_end(self, steps: Awaitable[TurnResult]) -> TurnResult:
+        """Whatever happens in `steps`, see to it that the row and the lane are left as they
+        should be."""
         try:
-            controller = self._controller()
-            await self._resolve_provider()
-            settled = await self._accept(turn_input)
-            if settled is not None:
-                return settled
-            return await self._run_accepted(turn_input, controller)
+            return await steps
         except anyio.get_cancelled_exc_class():
             # Interrupted: nothing is recorded as cancelled. Whoever uses the session next
-            # closes the turn, and giving the lane back lets them do it at once.
+            # sees to the turn, and giving the lane back lets them do it at once.
             await self._give_lane_back()
             raise
         except (LeaseLost, SessionIsDeleted):
+            raise
+        except WiringMissing:
+            await self._give_lane_back()
             raise
         except EffectControllerError as error:
             # Left open, as by the death of this process: a stored end would be the end also for
@@ -119,6 +146,46 @@ class TurnRun:
         finally:
             if self._guard is not None:
                 self._runtime.env.keeper.release(self._guard)
+
+    async def _accepted(self, turn_input: TurnInput) -> TurnResult:
+        controller = self._controller()
+        await self._resolve_provider()
+        match await self._accept(turn_input):
+            case None:
+                pass
+            case SettledTurn(row=row):
+                return await self._result_of(row)
+            case UnfinishedTurn() as unfinished:
+                return await self._finished(unfinished)
+            case AcceptedTurn(lease=lease, row=row, head=head):
+                self._hold(lease)
+                await self._begin(row, head)
+                if self._runtime.journal is not None:
+                    controller = self._journaled(self._runtime.journal, row)
+        return await self._run_accepted(turn_input, controller)
+
+    async def _finished(self, unfinished: UnfinishedTurn) -> TurnResult:
+        """Go on from the journal: what is on record is answered from there."""
+        runtime, turn_id = self._runtime, self._request.turn_id
+        self._hold(unfinished.lease)
+        self._request = with_what_was_stored(self._request, unfinished.row, runtime)
+        store = runtime.require_journal()
+        try:
+            adopted = await store.adopt_turn(unfinished.lease.fence(), turn_id)
+        except StoreError as error:
+            raise fault_of_commit(error, runtime.session_id) from error
+        row = adopted.row
+        self._turn_index = row.turn_index
+        self._policy = row.policy
+        self._started_ms = row.accepted_at_ms
+        await runtime.refresh(adopted.head)
+        controller = self._journaled(store, row, adopted.entries)
+        await self._reporter.emit(
+            RuntimeDiagnostic(
+                kind="turn_restarted", data={"turn_id": turn_id, "attempt": row.attempt}
+            )
+        )
+        return await self._run_accepted(self._request.input, controller)
 
     async def _refuse_input(self, error: InvalidTurnInput) -> TurnResult:
         """Bad input is an outcome, and leaves no trace: nothing was accepted."""
@@ -178,16 +245,16 @@ class TurnRun:
         except StoreError as error:
             raise fault_of_refresh(error, session_id) from error
 
-    async def _accept(self, turn_input: TurnInput) -> TurnResult | None:
-        """Get row and lane; the result of the same turn if it is already over. Without a store
-        there is neither."""
+    async def _accept(
+        self, turn_input: TurnInput
+    ) -> AcceptedTurn | SettledTurn | UnfinishedTurn | None:
+        """Get row and lane, or what is known of the turn. Without a store there is neither."""
         runtime = self._runtime
         store = runtime.store
         if store is None:
             return None
-        starts_over = runtime.starts_over
-        options = self._request.overrides.stored(starts_over=starts_over)
-        provider_id = options.provider_id or runtime.state.effective_policy.provider_id
+        policy = runtime.state.effective_policy
+        options = self._request.overrides.stored(starts_over=runtime.starts_over)
         acceptance = TurnAcceptance(
             session_id=runtime.session_id,
             turn_id=self._request.turn_id,
@@ -195,26 +262,51 @@ class TurnRun:
             options=options,
             required_wiring=RequiredWiring(
                 protocol=runtime.env.protocol.id,
-                provider_id=provider_id,
+                provider_id=options.provider_id or policy.provider_id,
                 tool_names=runtime.env.catalog.tool_names(),
             ),
             content_hash=await content_hash(turn_input, options),
             owner=runtime.owner,
             lease_ttl_ms=runtime.env.keeper.timings.ttl_ms,
-            replace_session=starts_over,
+            policy=None if runtime.journal is None else policy,
+            journaled=runtime.journal is not None,
+            replace_session=runtime.starts_over,
         )
-        answer = await accept(store, acceptance, runtime.closer)
-        match answer:
-            case SettledTurn(row=row):
-                return await self._result_of(row)
-            case AcceptedTurn(lease=lease, row=row, head=head):
-                self._guard = runtime.env.keeper.guard(store, lease, self._request.cancel.cancel)
-                self._turn_index = row.turn_index
-                if starts_over:
-                    runtime.start_over()
-                else:
-                    await runtime.refresh(head)
-                return None
+        return await accept(store, acceptance, runtime.closer, self._finish_other)
+
+    async def _finish_other(self, unfinished: UnfinishedTurn) -> None:
+        """A turn that was there before this one goes first. How it ends is its own caller's."""
+        row = unfinished.row
+        other = TurnRun(self._runtime, request_of_row(row), None)
+        try:
+            await other.finish(unfinished)
+        except (LeaseLost, SessionIsDeleted, WiringMissing):
+            raise
+        except RuntimeFault as fault:
+            log.warning("turn %r, which came first, has failed: %s", row.turn_id, fault)
+
+    def _hold(self, lease: SessionExecutionLease) -> None:
+        runtime = self._runtime
+        store = runtime.require_store("hold a lease")
+        self._guard = runtime.env.keeper.guard(store, lease, self._request.cancel.cancel)
+
+    async def _begin(self, row: TurnRow, head: HeadStamp | None) -> None:
+        """Bring the session to where the accepted turn starts."""
+        self._turn_index = row.turn_index
+        if self._runtime.starts_over:
+            self._runtime.start_over()
+        else:
+            await self._runtime.refresh(head)
+
+    def _journaled(
+        self, store: JournalStore, row: TurnRow, entries: Sequence[JournalEntry] = ()
+    ) -> RuntimeEffectController:
+        host = self._runtime.env.effect_host
+        if not isinstance(host, EmbeddedEffectHost) or self._guard is None:
+            raise RuntimeFault("turn_failed", "a journaled turn needs a host and a lease")
+        self._journal = TurnJournal(store, row, self._guard, self._runtime.env.clock, entries)
+        scope = TurnScope(session_id=row.session_id, turn_id=row.turn_id)
+        return host.journaled(scope, self._journal).controller
 
     async def _result_of(self, row: TurnRow) -> TurnResult:
         """What became of a turn that is over.
@@ -251,6 +343,8 @@ class TurnRun:
             controller=controller,
             reporter=self._reporter,
             assembler=self._assembler,
+            policy=self._policy,
+            journal=self._journal,
         )
         await execution.run_effects()
         return await execution.commit(started_at_ms=self._started_ms, elapsed_ms=self._elapsed_ms)
@@ -272,6 +366,7 @@ class TurnRun:
             turn_id=self._request.turn_id,
             state=TurnState.FAILED,
             failure=TurnFailure(code=fault.code, message=fault.message),
+            effects=() if self._journal is None else self._journal.summary(),
         )
         store = self._runtime.require_store("settle a turn")
         with anyio.move_on_after(SETTLE_DEADLINE_S, shield=True):

@@ -52,10 +52,12 @@ class TurnCloser:
         load: Callable[[], Awaitable[RuntimeSessionState]],
         installed: Callable[[RuntimeSessionState, str], None],
         give_back: Callable[[SessionExecutionLeaseFence], Awaitable[None]],
+        leaves_journaled: bool = False,
     ) -> None:
         """`load` reads the session as it is stored; `installed` is told of each state that a
         closing commit has made current, with the id of the turn that was closed; `give_back`
-        frees the lane, whatever happens meanwhile."""
+        frees the lane, whatever happens meanwhile. With `leaves_journaled`, turns that can be
+        finished from their journal are nothing to close."""
         self._session_id = session_id
         self._store = store
         self._owner = owner
@@ -64,6 +66,7 @@ class TurnCloser:
         self._load = load
         self._installed = installed
         self._give_back = give_back
+        self._leaves_journaled = leaves_journaled
 
     async def close_unfinished(self) -> bool:
         """Take the lane if it is free or its holder is provably dead, close what is unfinished
@@ -72,7 +75,7 @@ class TurnCloser:
         Raises `SessionBusy` when a live owner holds the lane.
         """
         try:
-            rows = [row for row in await self._rows() if row.state.is_started]
+            rows = await self._to_close()
             if not rows:
                 return False
             lease = await self.take_lane(rows[0].turn_id)
@@ -88,7 +91,7 @@ class TurnCloser:
         """Close what is unfinished now that `lease` is held. It stays held, unless closing
         fails."""
         try:
-            rows = [row for row in await self._rows() if row.state.is_started]
+            rows = await self._to_close()
         except StoreError as error:
             raise fault_of_commit(error, self._session_id) from error
         await self.close_rows(lease, rows)
@@ -130,8 +133,17 @@ class TurnCloser:
                     session_id=self._session_id, holder=holder.owner.owner_id, turn_id=turn_id
                 )
 
-    async def _rows(self) -> Sequence[TurnRow]:
-        return await self._store.list_unfinished_turns(self._session_id)
+    async def give_back(self, lease: SessionExecutionLease) -> None:
+        """Free the lane; see `LashRuntime.give_back`."""
+        await self._give_back(lease.fence())
+
+    async def _to_close(self) -> Sequence[TurnRow]:
+        rows = await self._store.list_unfinished_turns(self._session_id)
+        return [row for row in rows if row.state.is_started and not self.leaves(row)]
+
+    def leaves(self, row: TurnRow) -> bool:
+        """Whether `row` is to be finished instead of closed."""
+        return row.journaled and self._leaves_journaled
 
     async def _close(
         self, lease: SessionExecutionLease, row: TurnRow, state: RuntimeSessionState

@@ -66,6 +66,8 @@ class TurnRows:
             input=acceptance.input,
             fencing_token=fencing_token,
             accepted_at_ms=now_ms,
+            policy=acceptance.policy,
+            journaled=acceptance.journaled,
         )
         self.put(row)
         return row
@@ -93,14 +95,17 @@ class TurnRows:
             row,
             state=settlement.state,
             input=None,
+            policy=None,
             settled_at_ms=now_ms,
             result=settlement.result,
             failure=settlement.failure,
+            effects=settlement.effects,
         )
 
     def discard_unfinished(self, now_ms: int) -> None:
         for row in self.unfinished():
-            self.put(replace(row, state=discarded(row.state), input=None, settled_at_ms=now_ms))
+            state = discarded(row.state)
+            self.put(replace(row, state=state, input=None, policy=None, settled_at_ms=now_ms))
 
     def put(self, row: TurnRow) -> None:
         self._rows[row.turn_id] = row

@@ -14,7 +14,17 @@ from ...model.nodes import SessionNodeRecord
 from ...model.records import dataclass
 from ...ports.session_state import FullGraph
 from ...ports.store_errors import StoreError
-from . import _blobs, _checkpoints, _meta, _queue, _session, _sessions, _turn_inputs, _turns
+from . import (
+    _blobs,
+    _checkpoints,
+    _journal,
+    _meta,
+    _queue,
+    _session,
+    _sessions,
+    _turn_inputs,
+    _turns,
+)
 from ._reachability import reach
 
 INTEGRITY: Final = "PRAGMA integrity_check(100)"
@@ -126,6 +136,7 @@ def _blob_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
 def _turn_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
     newest: int = db.execute(NEWEST_FENCE, (session_id,)).fetchone()[0]
     known = _sessions.load(db, session_id)
+    stray = set(_journal.turns(db, session_id))
     for (turn_id,) in db.execute(TURNS, (session_id,)).fetchall():
         try:
             row = _turns.load(db, session_id, turn_id)
@@ -142,6 +153,10 @@ def _turn_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
             yield f"turn {turn_id!r} was started under a lease that never was"
         if known is not None and row.generation != known.generation:
             yield f"turn {turn_id!r} belongs to another generation of the session"
+        if row.journaled and row.state.is_started:
+            stray.discard(turn_id)
+            _journal.load(db, session_id, turn_id)
+    yield from (f"turn {turn_id!r} is over and has a journal" for turn_id in sorted(stray))
 
 
 def _stamp_problems(db: sqlite3.Connection, session_id: str) -> Iterator[str]:

@@ -38,6 +38,7 @@ TABLES: Final = (
     "turn_stamps",
     "pending_turn_inputs",
     "queued_work_batches",
+    "turn_effects",
     _TURNS,
     _NODES,
 )

@@ -123,17 +123,36 @@ TABLES: Final = (
         required_wiring_json TEXT NOT NULL,
         members_json         TEXT NOT NULL,
         input_json           TEXT,
+        policy_json          TEXT,
         fencing_token        INTEGER NOT NULL,
+        journaled            INTEGER NOT NULL DEFAULT 0,
+        attempt              INTEGER NOT NULL DEFAULT 1,
         accepted_at_ms       INTEGER NOT NULL,
         settled_at_ms        INTEGER,
         result_json          TEXT,
         failure_json         TEXT,
+        effects_json         TEXT,
         PRIMARY KEY (session_id, turn_id),
         UNIQUE (session_id, seq)
     )""",
     """
     CREATE INDEX turns_unfinished ON turns (session_id, seq) WHERE settled_at_ms IS NULL
     """,
+    """
+    CREATE TABLE turn_effects (
+        seq             INTEGER PRIMARY KEY,
+        session_id      TEXT NOT NULL,
+        turn_id         TEXT NOT NULL,
+        replay_key      TEXT NOT NULL,
+        kind            TEXT NOT NULL,
+        position        TEXT NOT NULL,
+        subject         TEXT NOT NULL,
+        components_json TEXT NOT NULL,
+        runs            INTEGER NOT NULL,
+        outcome_json    TEXT,
+        due_at_ms       INTEGER,
+        UNIQUE (session_id, turn_id, replay_key)
+    )""",
     """
     CREATE TABLE pending_turn_inputs (
         enqueue_seq                INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -23,6 +23,7 @@ from ...ports.commit import (
     RuntimeCommit,
     RuntimeCommitResult,
 )
+from ...ports.journal import AdoptedTurn, JournalWrite
 from ...ports.leases import LeaseBusy, SessionExecutionLeaseFence
 from ...ports.session_state import (
     ActivePath,
@@ -48,6 +49,7 @@ from ...ports.turn_ledger import (
 from . import (
     _checkpoints,
     _heads,
+    _journal,
     _manifest,
     _nodes,
     _queue,
@@ -217,6 +219,32 @@ def settle(
         )
     if release:
         lane.release(fence)
+
+
+def write_journal(
+    db: sqlite3.Connection,
+    fence: SessionExecutionLeaseFence,
+    turn_id: str,
+    writes: Sequence[JournalWrite],
+    now_ms: int,
+) -> None:
+    lease = StoredLane(db, fence.session_id).require(fence, now_ms)
+    _turns.check_running(db, fence.session_id, turn_id, lease.fencing_token)
+    _journal.write(db, fence.session_id, turn_id, writes)
+
+
+def adopt(
+    db: sqlite3.Connection, fence: SessionExecutionLeaseFence, turn_id: str, now_ms: int
+) -> AdoptedTurn:
+    session_id = fence.session_id
+    lease = StoredLane(db, session_id).require(fence, now_ms)
+    row = _turns.adopt(db, session_id, turn_id, lease.fencing_token)
+    head = _heads.load_row(db, session_id)
+    return AdoptedTurn(
+        row=row,
+        entries=_journal.load(db, session_id, turn_id),
+        head=None if head is None else head.stamp(),
+    )
 
 
 def tombstone(db: sqlite3.Connection, session_id: str, node_ids: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from ...model.session_meta import SessionMeta
 from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry
 from ...ports.commit import GraphUnchanged, RuntimeCommit, RuntimeCommitResult
 from ...ports.durability import DurabilityTier
+from ...ports.journal import AdoptedTurn, JournalEntry, JournalWrite
 from ...ports.leases import (
     LeaseOwnerIdentity,
     SessionExecutionLease,
@@ -23,7 +24,7 @@ from ...ports.turn_ledger import (
     TurnRow,
     TurnSettlement,
 )
-from . import _heads, _manifest, _meta, _nodes, _session, _turns
+from . import _heads, _journal, _manifest, _meta, _nodes, _session, _turns
 from ._leases import StoredLane
 from ._scope import StorageScope
 from ._session_database import SessionDatabase
@@ -154,6 +155,25 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
             _session.settle(db, fence, settlement, now_ms=self._now_ms(), release=release)
 
         await self._database.write(body)
+
+    async def write_journal(
+        self, fence: SessionExecutionLeaseFence, turn_id: str, writes: Sequence[JournalWrite]
+    ) -> None:
+        def body(db: sqlite3.Connection) -> None:
+            _session.write_journal(db, fence, turn_id, writes, self._now_ms())
+
+        await self._database.write(body)
+
+    async def adopt_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> AdoptedTurn:
+        def body(db: sqlite3.Connection) -> AdoptedTurn:
+            return _session.adopt(db, fence, turn_id, self._now_ms())
+
+        return await self._database.write(body)
+
+    async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalEntry]:
+        return await self._database.read(
+            partial(_journal.load, session_id=session_id, turn_id=turn_id)
+        )
 
     async def record_intent(self, intent: AttachmentIntent) -> None:
         await self._database.write(partial(_manifest.intend, intent=intent))

@@ -10,9 +10,12 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
+from ...model.policy import SessionPolicy
+from ...model.records import replace
 from ...model.turn_input import TurnInput
 from ...ports.store_errors import StoreBackendError, TurnContentConflict
 from ...ports.turn_ledger import (
+    EffectSummary,
     RequiredWiring,
     StoredTurnOptions,
     TurnAcceptance,
@@ -22,15 +25,17 @@ from ...ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
-from . import _sessions
+from . import _journal, _sessions
 from ._records import decode, decode_as, decode_member
 
 _MEMBERS: Final = TypeAdapter(tuple[str, ...])
+_EFFECTS: Final = TypeAdapter(tuple[EffectSummary, ...])
 
 _COLUMNS: Final = """
            generation, turn_id, seq, state, content_hash, turn_index, base_revision,
-           options_json, required_wiring_json, members_json, input_json, fencing_token,
-           accepted_at_ms, settled_at_ms, result_json, failure_json
+           options_json, required_wiring_json, members_json, input_json, policy_json,
+           fencing_token, journaled, attempt, accepted_at_ms, settled_at_ms, result_json,
+           failure_json, effects_json
 """
 LOAD: Final = f"""
     SELECT {_COLUMNS}
@@ -47,18 +52,24 @@ LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM turns WHERE session_id = ?"
 INSERT: Final = """
     INSERT INTO turns
            (session_id, generation, turn_id, seq, state, content_hash, turn_index, base_revision,
-            options_json, required_wiring_json, members_json, input_json, fencing_token,
-            accepted_at_ms)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            options_json, required_wiring_json, members_json, input_json, policy_json,
+            fencing_token, journaled, accepted_at_ms)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 LOAD_LIFE: Final = """
-    SELECT state, fencing_token
+    SELECT state, fencing_token, journaled
       FROM turns
      WHERE session_id = ? AND turn_id = ?
 """
 SETTLE: Final = """
     UPDATE turns
-       SET state = ?, input_json = NULL, settled_at_ms = ?, result_json = ?, failure_json = ?
+       SET state = ?, input_json = NULL, policy_json = NULL, settled_at_ms = ?, result_json = ?,
+           failure_json = ?, effects_json = ?
+     WHERE session_id = ? AND turn_id = ?
+"""
+ADOPT: Final = """
+    UPDATE turns
+       SET state = ?, fencing_token = ?, attempt = attempt + 1
      WHERE session_id = ? AND turn_id = ?
 """
 
@@ -107,6 +118,8 @@ def start(
         input=acceptance.input,
         fencing_token=fencing_token,
         accepted_at_ms=now_ms,
+        policy=acceptance.policy,
+        journaled=acceptance.journaled,
     )
     db.execute(
         INSERT,
@@ -123,7 +136,9 @@ def start(
             row.required_wiring.model_dump_json(),
             json.dumps(row.members, ensure_ascii=False),
             acceptance.input.model_dump_json(),
+            _json(row.policy),
             row.fencing_token,
+            row.journaled,
             row.accepted_at_ms,
         ),
     )
@@ -148,7 +163,7 @@ def settle(
     row = db.execute(LOAD_LIFE, (session_id, turn_id)).fetchone()
     if row is None:
         raise StoreBackendError(f"session {session_id!r} has no turn {turn_id!r} to settle")
-    state, started_under = row
+    state, started_under, journaled = row
     try:
         check_settlement(
             _state(state),
@@ -165,16 +180,43 @@ def settle(
             now_ms,
             _json(settlement.result),
             _json(settlement.failure),
+            _effects_json(settlement.effects),
             session_id,
             turn_id,
         ),
     )
+    if journaled:
+        _journal.remove(db, session_id, turn_id)
+
+
+def adopt(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: int) -> TurnRow:
+    """Make a journaled turn that an earlier lease has started the holder's of this one.
+
+    Raises `StoreBackendError` for one that is not there to be adopted.
+    """
+    row = load(db, session_id, turn_id)
+    if row is None or not row.state.is_started or not row.journaled:
+        what = "is none" if row is None else f"is {row.state.value}"
+        raise StoreBackendError(f"turn {turn_id!r} {what} that could be gone on with")
+    state = TurnState.RUNNING
+    db.execute(ADOPT, (state.value, fencing_token, session_id, turn_id))
+    return replace(row, state=state, fencing_token=fencing_token, attempt=row.attempt + 1)
+
+
+def check_running(
+    db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: int
+) -> None:
+    """Raise `StoreBackendError` unless the turn runs under this very lease."""
+    row = db.execute(LOAD_LIFE, (session_id, turn_id)).fetchone()
+    if row is None or _state(row[0]) is not TurnState.RUNNING or row[1] != fencing_token:
+        raise StoreBackendError(f"turn {turn_id!r} does not run under lease {fencing_token}")
 
 
 def discard_unfinished(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     for row in unfinished(db, session_id):
         state = discarded(row.state).value
-        db.execute(SETTLE, (state, now_ms, None, None, session_id, row.turn_id))
+        db.execute(SETTLE, (state, now_ms, None, None, None, session_id, row.turn_id))
+    _journal.remove_all(db, session_id)
 
 
 def started(rows: tuple[TurnRow, ...]) -> tuple[TurnRow, ...]:
@@ -183,6 +225,10 @@ def started(rows: tuple[TurnRow, ...]) -> tuple[TurnRow, ...]:
 
 def _json(value: BaseModel | None) -> str | None:
     return None if value is None else value.model_dump_json()
+
+
+def _effects_json(effects: tuple[EffectSummary, ...]) -> str | None:
+    return _EFFECTS.dump_json(effects).decode() if effects else None
 
 
 def _state(text: str) -> TurnState:
@@ -202,11 +248,15 @@ def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
         wiring,
         members,
         given,
+        policy,
         fencing_token,
+        journaled,
+        attempt,
         accepted_at_ms,
         settled_at_ms,
         result,
         failure,
+        effects,
     ) = row
     return TurnRow(
         session_id=session_id,
@@ -223,7 +273,11 @@ def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
         input=None if given is None else decode(TurnInput, given, kind="turn's input"),
         fencing_token=fencing_token,
         accepted_at_ms=accepted_at_ms,
+        policy=None if policy is None else decode(SessionPolicy, policy, kind="turn's policy"),
+        journaled=bool(journaled),
+        attempt=attempt,
         settled_at_ms=settled_at_ms,
         result=None if result is None else decode(TurnResultRecord, result, kind="turn's result"),
         failure=None if failure is None else decode(TurnFailure, failure, kind="turn's failure"),
+        effects=() if effects is None else decode_as(_EFFECTS, effects, kind="turn's effects"),
     )

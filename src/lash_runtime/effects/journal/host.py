@@ -1,0 +1,28 @@
+"""Hands out the controllers of journaled turns, and inline ones where there is no journal."""
+
+from ...ports.durability import DurabilityTier
+from ...ports.effects import ExecutionScope, ScopedEffectController, TurnScope
+from ...ports.journal import EffectJournal
+from ..inline import InlineRuntimeEffectController
+from .controller import JournalEffectController
+
+
+class JournalEffectHost:
+    """Puts a turn's effects on record in the transactions of its session.
+
+    A turn whose process dies is run again from its record: by whoever uses the session next, or
+    by the recovery of any core over the same storage. A session whose store keeps no journal, as
+    one in memory, is served as `InlineEffectHost` serves it; the host therefore promises no more
+    than that by itself.
+    """
+
+    durability_tier = DurabilityTier.INLINE
+
+    def scoped(self, scope: ExecutionScope) -> ScopedEffectController:
+        return ScopedEffectController(InlineRuntimeEffectController(), scope)
+
+    def scoped_static(self, scope: ExecutionScope) -> ScopedEffectController:
+        return self.scoped(scope)
+
+    def journaled(self, scope: TurnScope, journal: EffectJournal) -> ScopedEffectController:
+        return ScopedEffectController(JournalEffectController(journal), scope)
