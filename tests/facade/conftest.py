@@ -25,6 +25,12 @@ def anywhere(request: pytest.FixtureRequest, database: Path) -> Place:
     return Place(request.param, database)
 
 
+@pytest.fixture(params=["memory", "inline"])
+def unjournaled(request: pytest.FixtureRequest, database: Path) -> Place:
+    """Every storage, as it is without a journal."""
+    return Place(request.param, database)
+
+
 @pytest.fixture
 def on_disk(database: Path) -> Place:
     """A database file, for what only a file can show."""

@@ -13,7 +13,10 @@ from lash_runtime.stores.sqlite import SqliteStorage
 
 
 class Place:
-    """One kind of storage. Cores that are built on it one after another find what was stored."""
+    """One kind of storage. Cores that are built on it one after another find what was stored.
+
+    `inline` is SQLite without a journal, `sqlite` with it.
+    """
 
     def __init__(self, kind: str, database: Path) -> None:
         self.kind = kind
@@ -30,6 +33,8 @@ class Place:
     def builder(self, provider: Provider, *tools: FunctionTool) -> LashCoreBuilder:
         """A complete builder; a test changes what it is about."""
         builder = LashCore.standard_builder().provider(provider).model("scripted-1").tools(*tools)
+        if self.kind == "inline":
+            builder = builder.effect_host(InlineEffectHost())
         if self.stores:
             return builder.storage(self.storage())
         return builder.effect_host(InlineEffectHost()).attachment_store(MemoryStorage().attachments)

@@ -675,8 +675,9 @@ def no_file_may_grow_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_an_answer_that_cannot_be_stored_is_not_lost_sight_of(on_disk: Place) -> None:
+async def test_an_answer_that_cannot_be_stored_is_not_lost_sight_of(database: Path) -> None:
     """The commit failed, so the turn is unsettled: closed as interrupted, with its question."""
+    on_disk = Place("inline", database)
     await _remember(on_disk)
     huge = ScriptedProvider([Call.text("y" * 2_000_000)])
     async with a_core(on_disk, huge) as core, core.session("s") as session:
@@ -691,8 +692,24 @@ async def test_an_answer_that_cannot_be_stored_is_not_lost_sight_of(on_disk: Pla
     await _recalls(on_disk)
 
 
-async def test_a_commit_that_failed_does_not_hold_the_session(on_disk: Place) -> None:
+async def test_a_commit_that_failed_is_made_again_from_the_journal(on_disk: Place) -> None:
+    """The question waits for its answer: whoever uses the session next gets it one."""
+    await _remember(on_disk)
+    provider = ScriptedProvider([Call.text("y" * 2_000_000), Call.text("short")])
+    async with a_core(on_disk, provider) as core, core.session("s") as session:
+        with no_file_may_grow_beyond(1_000_000), pytest.raises(RuntimeFailure) as raised:
+            await session.turn("Talk").turn_id("t-1").run()
+        assert raised.value.code == "store_commit_failed"
+        again = await session.turn("Talk").turn_id("t-1").run()
+        assert again.assistant_message == "short"
+        await goes_on(session)
+        assert lines(session)[2:4] == ["user: Talk", "assistant: short"]
+    await _recalls(on_disk)
+
+
+async def test_a_commit_that_failed_does_not_hold_the_session(database: Path) -> None:
     """Another handle or core goes on at once, instead of waiting for a lease to lapse."""
+    on_disk = Place("inline", database)
     huge = ScriptedProvider([Call.text("y" * 2_000_000)])
     async with a_core(on_disk, huge) as core:
         async with core.session("s") as session:

@@ -326,10 +326,10 @@ async def test_a_core_that_was_closed_is_dropped_in_silence(place: Place) -> Non
 # --- closing under a turn -----------------------------------------------------------------------
 
 
-async def test_closing_a_core_interrupts_its_turn(place: Place) -> None:
+async def test_closing_a_core_interrupts_its_turn(unjournaled: Place) -> None:
     """Shutting down cancels nobody's question: it is closed when the session is next opened."""
     stalled = StallingProvider()
-    core = place.builder(stalled).build()
+    core = unjournaled.builder(stalled).build()
     errors: list[RuntimeFailure] = []
 
     async def run() -> None:
@@ -347,19 +347,21 @@ async def test_closing_a_core_interrupts_its_turn(place: Place) -> None:
     assert stalled.cut_off == 1
 
     silent = ScriptedProvider()
-    async with a_core(place, silent) as core, core.session("s") as session:
+    async with a_core(unjournaled, silent) as core, core.session("s") as session:
         assert lines(session) == ["user: Pack"]
         found = await session.turn("Pack").turn_id("t-1").run()
         assert found.stop_reason is StopReason.INTERRUPTED
         assert not found.is_success
         assert lines(session) == ["user: Pack"]
         assert silent.calls == 0
-    async with a_core(place, yes()) as core, core.session("s") as session:
+    async with a_core(unjournaled, yes()) as core, core.session("s") as session:
         await session.turn("And now?").run()
         assert lines(session) == ["user: Pack", "user: And now?", "assistant: yes"]
 
 
-async def test_an_interrupted_turn_keeps_the_rounds_that_it_has_finished(place: Place) -> None:
+async def test_an_interrupted_turn_keeps_the_rounds_that_it_has_finished(
+    unjournaled: Place,
+) -> None:
     """Paid work is not thrown away, and what was open says that it is unknown."""
     entered = anyio.Event()
 
@@ -371,7 +373,7 @@ async def test_an_interrupted_turn_keeps_the_rounds_that_it_has_finished(place: 
         return "never"
 
     provider = ScriptedProvider([Call.tool("a", "look", {}), Call.tool("b", "hang", {})])
-    core = place.builder(provider, look, hang).build()
+    core = unjournaled.builder(provider, look, hang).build()
 
     async def run() -> None:
         async with core.session("s") as session:
@@ -383,7 +385,7 @@ async def test_an_interrupted_turn_keeps_the_rounds_that_it_has_finished(place: 
         await entered.wait()
         await core.aclose()
 
-    async with a_core(place, yes(), look, hang) as core, core.session("s") as session:
+    async with a_core(unjournaled, yes(), look, hang) as core, core.session("s") as session:
         said = lines(session)
         assert said[:3] == [
             "user: Pack",
@@ -396,10 +398,10 @@ async def test_an_interrupted_turn_keeps_the_rounds_that_it_has_finished(place: 
         assert (await session.turn("Go on").run()).is_success
 
 
-async def test_closing_a_core_tells_those_in_line(place: Place) -> None:
+async def test_closing_a_core_tells_those_in_line(unjournaled: Place) -> None:
     """Their turns were never accepted; they get an error and leave nothing behind."""
     stalled = StallingProvider()
-    core = place.builder(stalled).build()
+    core = unjournaled.builder(stalled).build()
     codes: list[str] = []
 
     async def run(words: str) -> None:
@@ -418,7 +420,7 @@ async def test_closing_a_core_tells_those_in_line(place: Place) -> None:
             await anyio.wait_all_tasks_blocked()
             await core.aclose()
     assert codes == ["turn_interrupted"] * 3
-    async with a_core(place, yes()) as core, core.session("s") as session:
+    async with a_core(unjournaled, yes()) as core, core.session("s") as session:
         assert lines(session) == ["user: one"]
 
 
@@ -483,7 +485,8 @@ async def test_a_session_that_another_core_runs_is_refused_at_once(on_disk: Plac
 
 
 async def test_a_session_opened_under_one_name_is_re_entered(on_disk: Place) -> None:
-    """A host that lets one process at a session may say so; what the old one still runs is lost."""
+    """A host that lets one process at a session may say so; what the old one still runs is run
+    again, and is lost to the old one."""
     stalled = StallingProvider("Coat.")
     name = LeaseOwnerIdentity(owner_id="worker-1", incarnation_id="1")
     async with a_core(on_disk, stalled) as first, a_core(on_disk, yes()) as second:
@@ -497,7 +500,7 @@ async def test_a_session_opened_under_one_name_is_re_entered(on_disk: Place) -> 
             with pytest.raises(RuntimeFailure) as raised:
                 await old.finish()
             assert raised.value.code == "session_execution_lease_lost"
-            assert lines(b) == ["user: one", "user: two", "assistant: yes"]
+            assert lines(b) == ["user: one", "assistant: yes", "user: two", "assistant: yes"]
 
 
 async def test_a_busy_session_can_be_opened_and_read_by_another_core(on_disk: Place) -> None:

@@ -238,7 +238,8 @@ async def a_turn_that_its_core_left_unfinished(place: Place, residency: Residenc
     with pytest.raises(RuntimeFailure):
         await stream.finish()
     async with a_core(place, residency) as later, later.session("s") as session:
-        assert lines(session)[-1] == "user: four"
+        await session.turn("five").run()
+        assert "user: four" in lines(session)
 
 
 async def two_handles_in_turn(place: Place, residency: Residency) -> None:

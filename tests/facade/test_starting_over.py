@@ -1,6 +1,7 @@
 """Starting over: what `open_fresh()` promises lasts until a turn has kept it, and no longer."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -215,17 +216,39 @@ async def test_a_lost_start_over_is_told_on_the_same_handle(place: Place) -> Non
             assert lines(fresh) == ["user: new", "assistant: yes"]
 
 
-async def test_a_start_over_whose_process_died_is_told_as_interrupted(on_disk: Place) -> None:
-    """It had emptied the session when it was accepted; whoever repeats it finds that done."""
-    async with a_core(on_disk, yes()) as core:
+async def left_at_starting_over(place: Place) -> None:
+    """A core ends while a turn of a new history waits for its model."""
+    async with a_core(place, yes()) as core:
         await say(core, "old")
     stalled = StallingProvider()
-    async with a_core(on_disk, stalled) as core:
+    async with a_core(place, stalled) as core:
         fresh = await core.session("s").open_fresh()
         stream = fresh.turn("new").turn_id("t-1").stream()
         await stalled.entered.wait()
     with pytest.raises(RuntimeFailure):
         await stream.finish()
+
+
+async def test_a_start_over_whose_process_died_is_finished(on_disk: Place) -> None:
+    """It had emptied the session when it was accepted; whoever repeats it gets its answer."""
+    await left_at_starting_over(on_disk)
+    async with a_core(on_disk, yes()) as core:
+        async with await core.session("s").open_fresh() as fresh:
+            output = await fresh.turn("new").turn_id("t-1").run()
+            assert output.assistant_message == "yes"
+            await fresh.turn("go on").run()
+        assert await stored(core) == [
+            "user: new",
+            "assistant: yes",
+            "user: go on",
+            "assistant: yes",
+        ]
+
+
+async def test_a_start_over_whose_process_died_is_told_as_interrupted(database: Path) -> None:
+    """The same without a journal: whoever repeats it finds that it was done, and no more."""
+    on_disk = Place("inline", database)
+    await left_at_starting_over(on_disk)
     async with a_core(on_disk, yes()) as core:
         async with await core.session("s").open_fresh() as fresh:
             output = await fresh.turn("new").turn_id("t-1").run()

@@ -749,8 +749,24 @@ async def test_a_text_turn_costs_two_writes_and_at_most_one_read(place: Place) -
             assert len(calls) - len(writes) <= 1
 
 
-async def test_a_round_of_tools_costs_one_more_write(place: Place) -> None:
+async def test_a_round_of_tools_costs_one_more_write(unjournaled: Place) -> None:
     """Paid work is stored before more is paid for, once for each round."""
+    assert await the_writes_of_two_rounds(unjournaled) == [
+        "accept_turn",
+        *["commit_runtime_state"] * 3,
+    ]
+
+
+async def test_a_round_of_tools_in_a_journal_costs_two(on_disk: Place) -> None:
+    """What a tool is about to do, and what it has done; the model's answers ride along."""
+    assert await the_writes_of_two_rounds(on_disk) == [
+        "accept_turn",
+        *["write_journal"] * 4,
+        "commit_runtime_state",
+    ]
+
+
+async def the_writes_of_two_rounds(place: Place) -> list[str]:
     provider = ScriptedProvider(
         [
             Call.tool("a", "weather", {"city": "Oslo"}),
@@ -764,8 +780,7 @@ async def test_a_round_of_tools_costs_one_more_write(place: Place) -> None:
     core = place.builder(provider, weather).storage(storage).store_factory(stores).build()
     async with running(core), core.session("s") as session:
         await session.turn("0").run()
-        writes = [call for call in calls if call not in READS]
-    assert writes == ["accept_turn", *["commit_runtime_state"] * 3]
+        return [call for call in calls if call not in READS]
 
 
 # --- what a turn leaves -------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
 from ..ports.session_state import FullGraph, HeadStamp, PersistedSessionRead
 from ..ports.store_errors import StoredSessionDeleted, StoreError
+from ..ports.turn_ledger import TurnRow
 from ..ports.turn_persistence import TurnPersistence
 from ..providers.shares import GivenProvider
 from .environment import RuntimeEnvironment
@@ -129,6 +130,13 @@ class LashRuntime:
         """Whether the next commit puts something else in place of what is stored."""
         return self.starts_over or self.state.graph_replace_required
 
+    def finishes(self, row: TurnRow) -> bool:
+        """Whether a turn that its process has left is to be finished here, and not closed: one
+        with a journal, of a history that this session goes on with."""
+        if self.journal is None or not row.journaled:
+            return False
+        return not self.replaces_history or (self.starts_over and row.options.starts_over)
+
     @property
     def closer(self) -> TurnCloser:
         """Closes what an earlier owner left; only for a session with a store."""
@@ -141,7 +149,7 @@ class LashRuntime:
             load=self.load,
             installed=self._install_closed,
             give_back=self.give_back,
-            leaves_journaled=self.journal is not None,
+            finishes=self.finishes,
         )
 
     def attachments(self) -> SessionAttachments:

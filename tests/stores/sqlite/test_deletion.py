@@ -98,6 +98,12 @@ async def test_nothing_of_a_deleted_session_is_in_the_file(
     """But for the row that fences it and the counter of its lane, neither of which says a word."""
     await a_full_session(storage)
     store = await a_store(storage)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(
+            "INSERT INTO turn_effects VALUES (1, 's', 't2', 'k', 'sleep', '1', '1 ms', '{}', 1, "
+            "NULL, 5)"
+        )
+        db.commit()
     await enqueued(store, some_work())
     await submitted(store, for_next_turn())
     with closing(sqlite3.connect(path)) as db:

@@ -69,7 +69,7 @@ async def test_every_session_of_an_old_database_can_be_read(path: Path) -> None:
 
         weather = await stores["weather"].load_session(FullGraph())
         assert weather is not None
-        assert (weather.head_revision, len(weather.nodes)) == (3, 6)
+        assert (weather.head_revision, len(weather.nodes)) == (2, 6)
         assert weather.config.model.id == "scripted-1"
         first = await stores["weather"].load_turn("weather", "first")
         assert first is not None

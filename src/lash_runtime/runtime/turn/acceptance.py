@@ -81,7 +81,7 @@ async def accept(
                 return AcceptedTurn(lease=lease, row=row, head=head)
             case TurnKnown(row=row) if row.state.is_settled:
                 return SettledTurn(row)
-            case TurnKnown(row=row) if closer.leaves(row):
+            case TurnKnown(row=row) if closer.finishes(row):
                 lease = await _lane(closer, row)
                 if await _is_unfinished(store, closer, lease, row):
                     return UnfinishedTurn(lease=lease, row=row)
@@ -91,7 +91,7 @@ async def accept(
                 await closer.close_unfinished()
             case LaneUnfinished(lease=lease, rows=rows):
                 tell(LeaseEvent.ACQUIRED, lease.fence())
-                journaled = [row for row in rows if closer.leaves(row)]
+                journaled = [row for row in rows if closer.finishes(row)]
                 if journaled:
                     await finish(UnfinishedTurn(lease=lease, row=journaled[0]))
                 else:

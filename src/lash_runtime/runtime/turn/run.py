@@ -178,6 +178,8 @@ class TurnRun:
         self._turn_index = row.turn_index
         self._policy = row.policy
         self._started_ms = row.accepted_at_ms
+        if runtime.starts_over:
+            runtime.start_over()  # the store did so when the turn was accepted
         await runtime.refresh(adopted.head)
         controller = self._journaled(store, row, adopted.entries)
         await self._reporter.emit(

@@ -52,12 +52,12 @@ class TurnCloser:
         load: Callable[[], Awaitable[RuntimeSessionState]],
         installed: Callable[[RuntimeSessionState, str], None],
         give_back: Callable[[SessionExecutionLeaseFence], Awaitable[None]],
-        leaves_journaled: bool = False,
+        finishes: Callable[[TurnRow], bool],
     ) -> None:
         """`load` reads the session as it is stored; `installed` is told of each state that a
         closing commit has made current, with the id of the turn that was closed; `give_back`
-        frees the lane, whatever happens meanwhile. With `leaves_journaled`, turns that can be
-        finished from their journal are nothing to close."""
+        frees the lane, whatever happens meanwhile. A turn that `finishes` approves of is nothing
+        to close."""
         self._session_id = session_id
         self._store = store
         self._owner = owner
@@ -66,7 +66,7 @@ class TurnCloser:
         self._load = load
         self._installed = installed
         self._give_back = give_back
-        self._leaves_journaled = leaves_journaled
+        self.finishes = finishes
 
     async def close_unfinished(self) -> bool:
         """Take the lane if it is free or its holder is provably dead, close what is unfinished
@@ -139,11 +139,7 @@ class TurnCloser:
 
     async def _to_close(self) -> Sequence[TurnRow]:
         rows = await self._store.list_unfinished_turns(self._session_id)
-        return [row for row in rows if row.state.is_started and not self.leaves(row)]
-
-    def leaves(self, row: TurnRow) -> bool:
-        """Whether `row` is to be finished instead of closed."""
-        return row.journaled and self._leaves_journaled
+        return [row for row in rows if row.state.is_started and not self.finishes(row)]
 
     async def _close(
         self, lease: SessionExecutionLease, row: TurnRow, state: RuntimeSessionState

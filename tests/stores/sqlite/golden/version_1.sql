@@ -129,17 +129,17 @@ CREATE TABLE session_heads (
         turn_index     INTEGER NOT NULL,
         head_json      TEXT NOT NULL
     );
-INSERT INTO "session_heads" VALUES('weather',3,'m:second:0:assistant','59386848f2f753ee4757380f793eff6e5c627d8758e85537830a7713ec1638db',2,'{"schema_version":1,"session_id":"weather","config":{"provider_id":"scripted","model":{"id":"scripted-1","limits":{"context_window_tokens":128000}}},"agent_frames":[{"frame_id":"weather:frame:initial","session_id":"weather","status":"active","reason":"initial","created_at":"2025-06-15T15:06:40.000Z","assignment":{"policy":{"model":{"id":"scripted-1","limits":{"context_window_tokens":128000}},"provider_id":"scripted","session_id":"weather"},"plugin_source":"current_host_fresh"}}],"current_agent_frame_id":"weather:frame:initial"}');
+INSERT INTO "session_heads" VALUES('weather',2,'m:second:0:assistant','59386848f2f753ee4757380f793eff6e5c627d8758e85537830a7713ec1638db',2,'{"schema_version":1,"session_id":"weather","config":{"provider_id":"scripted","model":{"id":"scripted-1","limits":{"context_window_tokens":128000}}},"agent_frames":[{"frame_id":"weather:frame:initial","session_id":"weather","status":"active","reason":"initial","created_at":"2025-06-15T15:06:40.000Z","assignment":{"policy":{"model":{"id":"scripted-1","limits":{"context_window_tokens":128000}},"provider_id":"scripted","session_id":"weather"},"plugin_source":"current_host_fresh"}}],"current_agent_frame_id":"weather:frame:initial"}');
 INSERT INTO "session_heads" VALUES('branches',1,'c','87baab9b57abc440e094fe10fdce12b1e6146b49fccd48c65f92ae7fe91a5ee6',0,'{"schema_version":1,"session_id":"branches","config":{"provider_id":"","model":{"id":"","limits":{"context_window_tokens":1}}},"agent_frames":[]}');
 INSERT INTO "session_heads" VALUES('waiting',1,'n1','7ad1bbedc6cadf066672d168165d91d346f0973094ba5c2f89b6d31605778d5f',0,'{"schema_version":1,"session_id":"waiting","config":{"provider_id":"","model":{"id":"","limits":{"context_window_tokens":1}}},"agent_frames":[]}');
 CREATE TABLE session_meta (
         session_id TEXT PRIMARY KEY NOT NULL,
         meta_json  TEXT NOT NULL
     );
-INSERT INTO "session_meta" VALUES('weather','{"session_id":"weather","session_name":"weather","created_at":"2025-06-15T15:06:40.000Z","model":"scripted-1","cwd":"/work/main","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('branches','{"session_id":"branches","session_name":"branches","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/work/main","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('waiting','{"session_id":"waiting","session_name":"waiting","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/work/main","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('unfinished','{"session_id":"unfinished","session_name":"unfinished","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/work/main","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('weather','{"session_id":"weather","session_name":"weather","created_at":"2025-06-15T15:06:40.000Z","model":"scripted-1","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('branches','{"session_id":"branches","session_name":"branches","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('waiting','{"session_id":"waiting","session_name":"waiting","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('unfinished','{"session_id":"unfinished","session_name":"unfinished","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
 CREATE TABLE sessions (
         session_id         TEXT PRIMARY KEY NOT NULL,
         generation         INTEGER NOT NULL,
@@ -157,6 +157,20 @@ INSERT INTO "sessions" VALUES('branches',1,1750000000000,1750000000000,4,4,'hell
 INSERT INTO "sessions" VALUES('waiting',1,1750000000000,1750000000000,1,1,'hello','hello',NULL,NULL);
 INSERT INTO "sessions" VALUES('unfinished',1,1750000000000,1750000000000,0,0,'','',NULL,NULL);
 INSERT INTO "sessions" VALUES('gone',1,1750000000000,1750000000000,0,0,'','',1750000000000,1750000000000);
+CREATE TABLE turn_effects (
+        seq             INTEGER PRIMARY KEY,
+        session_id      TEXT NOT NULL,
+        turn_id         TEXT NOT NULL,
+        replay_key      TEXT NOT NULL,
+        kind            TEXT NOT NULL,
+        position        TEXT NOT NULL,
+        subject         TEXT NOT NULL,
+        components_json TEXT NOT NULL,
+        runs            INTEGER NOT NULL,
+        outcome_json    TEXT,
+        due_at_ms       INTEGER,
+        UNIQUE (session_id, turn_id, replay_key)
+    );
 CREATE TABLE turn_stamps (
         session_id       TEXT NOT NULL,
         turn_id          TEXT NOT NULL,
@@ -167,8 +181,8 @@ CREATE TABLE turn_stamps (
         committed_at_ms  INTEGER NOT NULL,
         PRIMARY KEY (session_id, turn_id)
     );
-INSERT INTO "turn_stamps" VALUES('weather','first','a2dd464f504f20fc93203a772bf6cffed271cc413380a2fc390708ae6defd54f',2,'4dc9dfcaf40c83082682fb2bcdf1b7c6d580347fa1aaf823d5462e029612e6dc','{"schema_version":1,"turn_state":{"token_usage":{"cache_read_input_tokens":0,"cache_write_input_tokens":0,"input_tokens":0,"output_tokens":0,"reasoning_output_tokens":0},"turn_index":1}}',1750000000000);
-INSERT INTO "turn_stamps" VALUES('weather','second','6126f3694db9df7fd3c10d01f4afffde2bb5bbfdf61749bbf2b3ee81b0ed64b8',3,'59386848f2f753ee4757380f793eff6e5c627d8758e85537830a7713ec1638db','{"schema_version":1,"turn_state":{"token_usage":{"cache_read_input_tokens":0,"cache_write_input_tokens":0,"input_tokens":0,"output_tokens":0,"reasoning_output_tokens":0},"turn_index":2}}',1750000000000);
+INSERT INTO "turn_stamps" VALUES('weather','first','a2dd464f504f20fc93203a772bf6cffed271cc413380a2fc390708ae6defd54f',1,'4dc9dfcaf40c83082682fb2bcdf1b7c6d580347fa1aaf823d5462e029612e6dc','{"schema_version":1,"turn_state":{"token_usage":{"cache_read_input_tokens":0,"cache_write_input_tokens":0,"input_tokens":0,"output_tokens":0,"reasoning_output_tokens":0},"turn_index":1}}',1750000000000);
+INSERT INTO "turn_stamps" VALUES('weather','second','6126f3694db9df7fd3c10d01f4afffde2bb5bbfdf61749bbf2b3ee81b0ed64b8',2,'59386848f2f753ee4757380f793eff6e5c627d8758e85537830a7713ec1638db','{"schema_version":1,"turn_state":{"token_usage":{"cache_read_input_tokens":0,"cache_write_input_tokens":0,"input_tokens":0,"output_tokens":0,"reasoning_output_tokens":0},"turn_index":2}}',1750000000000);
 INSERT INTO "turn_stamps" VALUES('waiting','settled','b32a2bd4df0aed7e435a79c9ebbaa1a15f4d63c50208cd5b7b5ad8dbddd667ad',1,'7ad1bbedc6cadf066672d168165d91d346f0973094ba5c2f89b6d31605778d5f','{"schema_version":1,"turn_state":{"token_usage":{"cache_read_input_tokens":0,"cache_write_input_tokens":0,"input_tokens":0,"output_tokens":0,"reasoning_output_tokens":0},"turn_index":0}}',1750000000000);
 CREATE TABLE turns (
         session_id           TEXT NOT NULL,
@@ -183,19 +197,23 @@ CREATE TABLE turns (
         required_wiring_json TEXT NOT NULL,
         members_json         TEXT NOT NULL,
         input_json           TEXT,
+        policy_json          TEXT,
         fencing_token        INTEGER NOT NULL,
+        journaled            INTEGER NOT NULL DEFAULT 0,
+        attempt              INTEGER NOT NULL DEFAULT 1,
         accepted_at_ms       INTEGER NOT NULL,
         settled_at_ms        INTEGER,
         result_json          TEXT,
         failure_json         TEXT,
+        effects_json         TEXT,
         PRIMARY KEY (session_id, turn_id),
         UNIQUE (session_id, seq)
     );
-INSERT INTO "turns" VALUES('weather',1,'first',1,'committed','0ff8689f44e3cd3549d075998f1af015f491d9ee24c4c3927da015cce4b62d3f',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["first"]',NULL,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:first:1:assistant","message_ids":["m:first:user","m:first:0:assistant","m:first:0:tools","m:first:1:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"calls":[{"call_id":"call-1","status":"success"}],"execution":{"had_tool_calls":true,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL);
-INSERT INTO "turns" VALUES('weather',1,'second',2,'committed','c39d0ad8f03a986c1e57fdc6d320855200ee581edd3ab04d0ae9c5854ef3c509',2,2,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["second"]',NULL,2,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:second:0:assistant","message_ids":["m:second:user","m:second:0:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL);
-INSERT INTO "turns" VALUES('waiting',1,'settled',1,'committed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["settled"]',NULL,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":"fine"}},"message_ids":["m-n1"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":0,"duration_ms":0}}',NULL);
-INSERT INTO "turns" VALUES('unfinished',1,'failed',1,'failed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["failed"]',NULL,1,1750000000000,1750000000000,NULL,'{"code":"llm_provider","message":"the model is gone"}');
-INSERT INTO "turns" VALUES('unfinished',1,'open',2,'running','f14d325f90ac26442f05874282e7ce3824d8edb08a7fee708e12fb78cf74a3f7',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["open"]','{"items":[{"type":"text","text":"Still there?"}]}',2,1750000000000,NULL,NULL,NULL);
+INSERT INTO "turns" VALUES('weather',1,'first',1,'committed','0ff8689f44e3cd3549d075998f1af015f491d9ee24c4c3927da015cce4b62d3f',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["first"]',NULL,NULL,1,1,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:first:1:assistant","message_ids":["m:first:user","m:first:0:assistant","m:first:0:tools","m:first:1:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"calls":[{"call_id":"call-1","status":"success"}],"execution":{"had_tool_calls":true,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL,'[{"kind":"llm_call","subject":"scripted-1","key":"0:llm_call:2"},{"kind":"tool_attempt","subject":"temperature","key":"0:tool_batch:3:child:0:call-1:attempt:1"},{"kind":"llm_call","subject":"scripted-1","key":"1:llm_call:6"}]');
+INSERT INTO "turns" VALUES('weather',1,'second',2,'committed','c39d0ad8f03a986c1e57fdc6d320855200ee581edd3ab04d0ae9c5854ef3c509',2,1,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["second"]',NULL,NULL,2,1,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:second:0:assistant","message_ids":["m:second:user","m:second:0:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL,NULL);
+INSERT INTO "turns" VALUES('waiting',1,'settled',1,'committed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["settled"]',NULL,NULL,1,0,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":"fine"}},"message_ids":["m-n1"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":0,"duration_ms":0}}',NULL,NULL);
+INSERT INTO "turns" VALUES('unfinished',1,'failed',1,'failed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["failed"]',NULL,NULL,1,0,1,1750000000000,1750000000000,NULL,'{"code":"llm_provider","message":"the model is gone"}',NULL);
+INSERT INTO "turns" VALUES('unfinished',1,'open',2,'running','f14d325f90ac26442f05874282e7ce3824d8edb08a7fee708e12fb78cf74a3f7',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["open"]','{"items":[{"type":"text","text":"Still there?"}]}',NULL,2,0,1,1750000000000,NULL,NULL,NULL,NULL);
 CREATE TABLE usage_totals (
         session_id                TEXT NOT NULL,
         source                    TEXT NOT NULL,
