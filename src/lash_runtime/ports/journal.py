@@ -87,7 +87,7 @@ class AdoptedTurn:
 class JournalStore(Protocol):
     """Keeps the journals of one session's turns.
 
-    Cancellation, for every method: the call happened or it did not. Each raises
+    Cancellation, for every method: the call happened or it did not. What writes raises
     `SessionExecutionLeaseExpired` when `fence` is not the live one.
     """
 
@@ -101,9 +101,16 @@ class JournalStore(Protocol):
         ...
 
     async def adopt_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> AdoptedTurn:
-        """Take over a started, journaled turn of an earlier lease; counts one more attempt.
+        """Take over a started, journaled turn of an earlier lease; counts one more attempt, and
+        one more death, unless there are records that the last one to take over did not find.
 
         Raises `StoreBackendError` for a turn that is not one.
+        """
+        ...
+
+    async def leave_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> None:
+        """Give the lane back in the middle of a turn that somebody else will finish. The next to
+        take over does not count this as a death. Does nothing when the fence is not the live one.
         """
         ...
 
@@ -150,7 +157,15 @@ class EmbeddedEffectHost(EffectHost, Protocol):
     Where it has none, `scoped_static` gives a controller that keeps none.
     """
 
-    def journaled(self, scope: TurnScope, journal: EffectJournal) -> ScopedEffectController: ...
+    def journaled(
+        self, scope: TurnScope, journal: EffectJournal, *, replay_only: bool = False
+    ) -> ScopedEffectController:
+        """The controller of one run of a turn.
+
+        With `replay_only` nothing is begun: the first effect without a record raises
+        `EffectControllerError("turn_attempts_exhausted")`, which ends the turn.
+        """
+        ...
 
 
 @runtime_checkable

@@ -94,7 +94,8 @@ class TurnRow:
 
     `policy` is what the session ran with when the turn was accepted. `journaled` says that what
     the turn does is on record until it is over, so that another process can finish it; `attempt`
-    counts the processes that have begun to, from 1.
+    counts the processes that have begun to, from 1, and `deaths` those that died since anything new
+    was put on record.
     """
 
     session_id: str
@@ -114,6 +115,7 @@ class TurnRow:
     policy: SessionPolicy | None = None
     journaled: bool = False
     attempt: int = 1
+    deaths: int = 0
     settled_at_ms: int | None = None
     result: TurnResultRecord | None = None
     failure: TurnFailure | None = None

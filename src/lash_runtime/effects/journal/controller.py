@@ -61,6 +61,7 @@ RECORD_DEADLINE_S: Final = 5.0
 """How long a call that has ended may take to be put on record while its turn is interrupted."""
 
 OUTCOME_UNKNOWN: Final = "tool_outcome_unknown"
+ATTEMPTS_EXHAUSTED: Final = "turn_attempts_exhausted"
 REPLAY_MISMATCH: Final = "turn_replay_mismatch"
 
 
@@ -71,8 +72,10 @@ class JournalEffectController:
     supports_concurrent_effects = True
     embedded = True
 
-    def __init__(self, journal: EffectJournal) -> None:
+    def __init__(self, journal: EffectJournal, *, replay_only: bool = False) -> None:
+        """With `replay_only` the turn ends at its first effect that is not on record."""
         self._journal = journal
+        self._replay_only = replay_only
         self._requests = RequestComponents(journal.base)
         self._rounds: dict[str, str] = {}
 
@@ -104,6 +107,7 @@ class JournalEffectController:
         if entry is not None and entry.outcome is not None:
             self._warn_if_other(entry, self._requests.of(command.request))
             return decode_outcome(RuntimeEffectKind.LLM_CALL, entry.outcome)
+        self._check_may_begin(envelope)
         answer = await executor.execute(envelope)
         outcome = expect_outcome(command, answer, LlmCallOutcome)
         if not _was_cancelled(outcome):
@@ -162,10 +166,11 @@ class JournalEffectController:
             if not isinstance(executor, RepeatableExecutor):
                 return await self._report_unknown(effect)
             match executor.on_unknown:
-                case OnUnknown.RERUN:
+                case OnUnknown.RERUN if not self._replay_only:
                     executor = executor.again(entry.runs + 1)
-                case OnUnknown.REPORT | OnUnknown.ASK:
+                case _:
                     return await self._report_unknown(effect)
+        self._check_may_begin(envelope)
         await self._journal.write(EffectReserved(effect=effect))
         answer = await executor.execute(envelope)
         outcome = expect_outcome(command, answer, ToolAttemptOutcome)
@@ -198,6 +203,7 @@ class JournalEffectController:
         entry = self._journal.entry(envelope.replay_key)
         if entry is not None and entry.outcome is not None:
             return SleepOutcome()
+        self._check_may_begin(envelope)
         effect = EffectIdentity(
             replay_key=envelope.replay_key,
             kind=RuntimeEffectKind.SLEEP,
@@ -214,6 +220,14 @@ class JournalEffectController:
         outcome = await executor.execute(rest)
         self._journal.ride(lambda: _recorded(effect, outcome))
         return outcome
+
+    def _check_may_begin(self, envelope: RuntimeEffectEnvelope) -> None:
+        if self._replay_only:
+            raise EffectControllerError(
+                ATTEMPTS_EXHAUSTED,
+                "the processes that ran this turn have died too often at this point: what is on "
+                f"record is kept, and {envelope.command.type.value} is not begun again",
+            )
 
     def _round_of(self, replay_key: str) -> str:
         """The round that an effect belongs to: the innermost one that its key extends."""

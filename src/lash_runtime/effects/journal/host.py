@@ -24,5 +24,8 @@ class JournalEffectHost:
     def scoped_static(self, scope: ExecutionScope) -> ScopedEffectController:
         return self.scoped(scope)
 
-    def journaled(self, scope: TurnScope, journal: EffectJournal) -> ScopedEffectController:
-        return ScopedEffectController(JournalEffectController(journal), scope)
+    def journaled(
+        self, scope: TurnScope, journal: EffectJournal, *, replay_only: bool = False
+    ) -> ScopedEffectController:
+        controller = JournalEffectController(journal, replay_only=replay_only)
+        return ScopedEffectController(controller, scope)

@@ -72,6 +72,9 @@ from .stored_request import request_of_row, with_what_was_stored
 
 log = logging.getLogger(__name__)
 
+MAX_DEATHS: Final = 5
+"""How many processes may die at one point of a turn before it is stopped there."""
+
 SETTLE_DEADLINE_S: Final = 5.0
 """How long a failed turn may take to say so in the store."""
 
@@ -124,7 +127,7 @@ class TurnRun:
         except anyio.get_cancelled_exc_class():
             # Interrupted: nothing is recorded as cancelled. Whoever uses the session next
             # sees to the turn, and giving the lane back lets them do it at once.
-            await self._give_lane_back()
+            await self._leave()
             raise
         except (LeaseLost, SessionIsDeleted):
             raise
@@ -308,7 +311,8 @@ class TurnRun:
             raise RuntimeFault("turn_failed", "a journaled turn needs a host and a lease")
         self._journal = TurnJournal(store, row, self._guard, self._runtime.env.clock, entries)
         scope = TurnScope(session_id=row.session_id, turn_id=row.turn_id)
-        return host.journaled(scope, self._journal).controller
+        exhausted = row.deaths > MAX_DEATHS
+        return host.journaled(scope, self._journal, replay_only=exhausted).controller
 
     async def _result_of(self, row: TurnRow) -> TurnResult:
         """What became of a turn that is over.
@@ -382,6 +386,19 @@ class TurnRun:
                     fault.code,
                     error,
                 )
+
+    async def _leave(self) -> None:
+        """Give the lane back in the middle of the turn."""
+        journal = self._runtime.journal
+        if journal is None or self._journal is None:
+            await self._give_lane_back()
+        elif self._guard is not None and not self._guard.lost:
+            with anyio.move_on_after(SETTLE_DEADLINE_S, shield=True):
+                try:
+                    await journal.leave_turn(self._guard.fence(), self._request.turn_id)
+                    tell(LeaseEvent.RELEASED, self._guard.fence())
+                except StoreError as error:
+                    log.warning("turn %r was left with its lane: %s", self._request.turn_id, error)
 
     async def _give_lane_back(self) -> None:
         if self._guard is not None and not self._guard.lost:

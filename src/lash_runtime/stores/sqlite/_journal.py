@@ -41,6 +41,11 @@ LOAD: Final = """
      WHERE session_id = ? AND turn_id = ?
      ORDER BY seq
 """
+RECORDED: Final = """
+    SELECT count(*)
+      FROM turn_effects
+     WHERE session_id = ? AND turn_id = ? AND outcome_json IS NOT NULL
+"""
 REMOVE: Final = "DELETE FROM turn_effects WHERE session_id = ? AND turn_id = ?"
 REMOVE_ALL: Final = "DELETE FROM turn_effects WHERE session_id = ?"
 TURNS: Final = "SELECT DISTINCT turn_id FROM turn_effects WHERE session_id = ?"
@@ -88,6 +93,12 @@ def load(db: sqlite3.Connection, session_id: str, turn_id: str) -> tuple[Journal
             LOAD, (session_id, turn_id)
         )
     )
+
+
+def recorded(db: sqlite3.Connection, session_id: str, turn_id: str) -> int:
+    """How many effects of the turn are on record."""
+    count: int = db.execute(RECORDED, (session_id, turn_id)).fetchone()[0]
+    return count
 
 
 def remove(db: sqlite3.Connection, session_id: str, turn_id: str) -> None:

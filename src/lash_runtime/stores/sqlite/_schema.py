@@ -127,6 +127,8 @@ TABLES: Final = (
         fencing_token        INTEGER NOT NULL,
         journaled            INTEGER NOT NULL DEFAULT 0,
         attempt              INTEGER NOT NULL DEFAULT 1,
+        deaths               INTEGER NOT NULL DEFAULT 0,
+        records              INTEGER NOT NULL DEFAULT 0,
         accepted_at_ms       INTEGER NOT NULL,
         settled_at_ms        INTEGER,
         result_json          TEXT,

@@ -247,6 +247,15 @@ def adopt(
     )
 
 
+def leave(
+    db: sqlite3.Connection, fence: SessionExecutionLeaseFence, turn_id: str, now_ms: int
+) -> None:
+    lane = StoredLane(db, fence.session_id)
+    if lane.live_generation(now_ms) == fence.fencing_token:
+        _turns.leave(db, fence.session_id, turn_id, fence.fencing_token)
+    lane.release(fence)
+
+
 def tombstone(db: sqlite3.Connection, session_id: str, node_ids: Sequence[str]) -> None:
     """Give nodes up, and show nothing of them in the list of sessions either."""
     gone = digest_of(_nodes.tombstone(db, session_id, node_ids))

@@ -170,6 +170,12 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
         return await self._database.write(body)
 
+    async def leave_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> None:
+        def body(db: sqlite3.Connection) -> None:
+            _session.leave(db, fence, turn_id, self._now_ms())
+
+        await self._database.write(body)
+
     async def load_journal(self, session_id: str, turn_id: str) -> Sequence[JournalEntry]:
         return await self._database.read(
             partial(_journal.load, session_id=session_id, turn_id=turn_id)

@@ -34,7 +34,7 @@ _EFFECTS: Final = TypeAdapter(tuple[EffectSummary, ...])
 _COLUMNS: Final = """
            generation, turn_id, seq, state, content_hash, turn_index, base_revision,
            options_json, required_wiring_json, members_json, input_json, policy_json,
-           fencing_token, journaled, attempt, accepted_at_ms, settled_at_ms, result_json,
+           fencing_token, journaled, attempt, deaths, accepted_at_ms, settled_at_ms, result_json,
            failure_json, effects_json
 """
 LOAD: Final = f"""
@@ -69,8 +69,16 @@ SETTLE: Final = """
 """
 ADOPT: Final = """
     UPDATE turns
-       SET state = ?, fencing_token = ?, attempt = attempt + 1
-     WHERE session_id = ? AND turn_id = ?
+       SET state = :state, fencing_token = :fencing_token, attempt = attempt + 1,
+           deaths = CASE WHEN records = :records THEN deaths + 1 ELSE 1 END,
+           records = :records
+     WHERE session_id = :session_id AND turn_id = :turn_id
+ RETURNING attempt, deaths
+"""
+LEAVE: Final = """
+    UPDATE turns
+       SET deaths = deaths - 1
+     WHERE session_id = ? AND turn_id = ? AND fencing_token = ? AND settled_at_ms IS NULL
 """
 
 
@@ -198,9 +206,26 @@ def adopt(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: 
     if row is None or not row.state.is_started or not row.journaled:
         what = "is none" if row is None else f"is {row.state.value}"
         raise StoreBackendError(f"turn {turn_id!r} {what} that could be gone on with")
-    state = TurnState.RUNNING
-    db.execute(ADOPT, (state.value, fencing_token, session_id, turn_id))
-    return replace(row, state=state, fencing_token=fencing_token, attempt=row.attempt + 1)
+    given = {
+        "state": TurnState.RUNNING.value,
+        "fencing_token": fencing_token,
+        "records": _journal.recorded(db, session_id, turn_id),
+        "session_id": session_id,
+        "turn_id": turn_id,
+    }
+    attempt, deaths = db.execute(ADOPT, given).fetchone()
+    return replace(
+        row,
+        state=TurnState.RUNNING,
+        fencing_token=fencing_token,
+        attempt=attempt,
+        deaths=deaths,
+    )
+
+
+def leave(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: int) -> None:
+    """Whoever runs the turn stops to, and has not died: whoever adopts it counts one death less."""
+    db.execute(LEAVE, (session_id, turn_id, fencing_token))
 
 
 def check_running(
@@ -252,6 +277,7 @@ def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
         fencing_token,
         journaled,
         attempt,
+        deaths,
         accepted_at_ms,
         settled_at_ms,
         result,
@@ -276,6 +302,7 @@ def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
         policy=None if policy is None else decode(SessionPolicy, policy, kind="turn's policy"),
         journaled=bool(journaled),
         attempt=attempt,
+        deaths=deaths,
         settled_at_ms=settled_at_ms,
         result=None if result is None else decode(TurnResultRecord, result, kind="turn's result"),
         failure=None if failure is None else decode(TurnFailure, failure, kind="turn's failure"),
