@@ -18,6 +18,7 @@ from ._arguments import a_count, a_session_id, a_text, an, one_of
 from ._translation import translated
 from .attachment_access import CoreAttachmentAccess
 from .core_builder import AnyTool, LashCoreBuilder
+from .core_recovery import CoreRecovery
 from .errors import (
     CoreClosed,
     MissingSessionStoreFactory,
@@ -25,7 +26,6 @@ from .errors import (
 )
 from .model.policy import ModelSpec, SessionPolicy
 from .model.session_meta import ChildRelation, RootRelation, SessionRelation
-from .ports.leases import LeaseOwnerIdentity
 from .ports.provider import Provider, ResolvedProvider
 from .ports.session_catalogue import (
     MAX_PAGE,
@@ -35,15 +35,17 @@ from .ports.session_catalogue import (
     SessionQuery,
 )
 from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory
+from .ports.turn_ledger import TurnRow
 from .ports.turn_persistence import TurnPersistence
 from .protocols.standard import StandardProtocol
 from .runtime.environment import RuntimeEnvironment
 from .runtime.faults import SessionBusy
 from .runtime.lash_runtime import LashRuntime, SessionBinding, StartOver
 from .runtime.open_session import OpenSession
+from .runtime.recovery import UnfinishedTurn
 from .runtime.state import RuntimeSessionState
+from .runtime.turn.unfinished import TurnCloser
 from .session import LashSession, OpenRequest, ParkedSession, SessionBuilder
-from .stores.local_process import local_process_liveness
 from .wiring import CoreParts, CoreWiring, resolver_over
 
 
@@ -77,10 +79,12 @@ class LashCore:
         provider: Provider | ResolvedProvider,
         model: str | ModelSpec,
         tools: Sequence[AnyTool] = (),
+        recover: bool = True,
     ) -> "LashCore":
         """The shortest durable core: the standard one over the SQLite file at `path`.
 
-        The file is created and opened when the core is entered.
+        The file is created and opened when the core is entered. `recover=False` is for tools and
+        scripts that should leave alone what other processes have left unfinished.
         """
         an((str, PathLike), path, "the path of the database is a str or a path")
         an(Iterable, tools, "tools is a list of tools")
@@ -93,6 +97,7 @@ class LashCore:
             .model(model)
             .storage(SqliteStorage(path))
             .tools(*tools)
+            .recover(recover)
             .build()
         )
 
@@ -159,6 +164,17 @@ class LashCore:
         with translated():
             await self._started()
             return await self._catalogue().list_sessions(query)
+
+    async def unfinished_turns(self) -> Sequence[UnfinishedTurn]:
+        """Every accepted turn that is not over, of all sessions, whoever runs it.
+
+        `missing` says what this core would need to finish it: such a turn is finished by a core
+        that has it, or when a host opens the session with it. Raises `MissingSessionStoreFactory`
+        for a core that stores nothing.
+        """
+        with translated():
+            env = await self._started()
+            return await CoreRecovery(self._wiring, env, self._catalogue()).unfinished()
 
     async def session_exists(self, session_id: str) -> bool:
         """Whether a session of that id is stored. Asking creates nothing; opening would."""
@@ -253,6 +269,8 @@ class LashCore:
                     wiring.storage.bind(clock=wiring.clock, ids=wiring.ids)
                     await wiring.storage.open()
                 self._env = wiring.environment()
+                if wiring.recover and wiring.session_stores is not None:
+                    CoreRecovery(wiring, self._env, wiring.session_stores).start()
             return self._env
 
     async def _open_session(self, request: OpenRequest) -> OpenSession:
@@ -291,30 +309,36 @@ class LashCore:
                 env=env,
                 binding=binding,
                 resolver=self._wiring.resolver if use is None else resolver_over(use.provider),
-                owner=binding.owner or self._new_owner(),
+                owner=binding.owner or self._wiring.new_owner(),
                 state=state,
             )
+            left: Sequence[TurnRow] = ()
             if state is None and binding.store is not None and not runtime.starts_over:
-                await self._load(runtime)
+                left = await self._load(runtime)
             runtime.publish()
             session = OpenSession(runtime, use)
             unless_opened.pop_all()  # the session ends the use from here on
+        if use is not None and self._wiring.recover:
+            # The core's own recovery cannot finish what this provider has begun.
+            session.finish_left(left)
         self._sessions.add(session)
         return session
 
-    async def _load(self, runtime: LashRuntime) -> None:
-        """Bring the stored session into memory, closed by whoever left it open."""
-        closed = False
+    async def _load(self, runtime: LashRuntime) -> Sequence[TurnRow]:
+        """Bring the stored session into memory, closed by whoever left it open. Returns what is
+        left to be finished."""
+        closer, closed = runtime.closer, False
         # A turn that runs in this core closes what it finds. To take the session from under it,
         # or from under the next one in line, would refuse them.
         if not runtime.lane.busy:
             # A live owner elsewhere finishes its own. What is committed can be read meanwhile.
             with suppress(SessionBusy):
                 closed = await runtime.env.tasks.complete(
-                    _close_unfinished(runtime), name=f"lash-close-{runtime.session_id}"
+                    _close_unfinished(runtime, closer), name=f"lash-close-{runtime.session_id}"
                 )
         if not closed:
             runtime.state = await runtime.load()
+        return closer.left
 
     async def _store_of(
         self, request: OpenRequest, policy: SessionPolicy
@@ -330,14 +354,6 @@ class LashCore:
             SessionStoreCreateRequest(
                 session_id=request.session_id, policy=policy, relation=relation
             )
-        )
-
-    def _new_owner(self) -> LeaseOwnerIdentity:
-        """Every open is an owner of its own, so that two of them exclude each other; all of
-        them can be proven dead together with this process."""
-        ids = self._wiring.ids
-        return LeaseOwnerIdentity(
-            owner_id=ids.uuid(), incarnation_id=ids.uuid(), liveness=local_process_liveness()
         )
 
     def __del__(self) -> None:
@@ -358,6 +374,6 @@ async def _check_store(store: TurnPersistence, session_id: str) -> None:
         raise StoreSessionMismatch(loaded=meta.session_id, requested=session_id)
 
 
-async def _close_unfinished(runtime: LashRuntime) -> bool:
+async def _close_unfinished(runtime: LashRuntime, closer: TurnCloser) -> bool:
     async with runtime.lane.turn():
-        return await runtime.closer.close_unfinished()
+        return await closer.close_unfinished()

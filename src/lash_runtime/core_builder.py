@@ -150,6 +150,13 @@ class LashCoreBuilder(PromptSetters):
         """How long a session stays held by a process that no longer answers for it."""
         return self._with(lease_timings=an(LeaseTimings, timings, "lease timings are LeaseTimings"))
 
+    def recover(self, recover: bool) -> Self:
+        """Whether the core finishes turns that other processes have left; it does unless set.
+
+        Without, they are finished when their session is used, or by another core.
+        """
+        return self._with(recover=an(bool, recover, "recover is True or False"))
+
     def clock(self, clock: Clock) -> Self:
         """What tells the time to everything in the core, leases and waiting included."""
         return self._with(clock=a_part(clock, "a clock", CLOCK))

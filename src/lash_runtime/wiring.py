@@ -21,7 +21,7 @@ from .ports.clock import Clock, SystemClock
 from .ports.durability import DurabilityTier
 from .ports.effects import EffectHost
 from .ports.ids import IdSource, SystemIds
-from .ports.leases import LeaseTimings
+from .ports.leases import LeaseOwnerIdentity, LeaseTimings
 from .ports.protocol import TurnProtocol
 from .ports.provider import ResolvedProvider, RuntimeProviderResolver
 from .ports.replay import LiveReplayStore
@@ -34,9 +34,11 @@ from .runtime.environment import RuntimeEnvironment
 from .runtime.lanes import SessionLanes
 from .runtime.lease_keeper import LeaseKeeper
 from .runtime.observation import ObservationCells
+from .runtime.recovery_bell import RecoveryBell
 from .runtime.residency import Residency
 from .runtime.session_attachments import MAX_ATTACHMENT_BYTES
 from .runtime.tasks import TaskOwner
+from .stores.local_process import local_process_liveness
 from .tools import ToolCatalog
 from .tools.errors import ToolCatalogError
 
@@ -58,6 +60,7 @@ class CoreParts:
     residency: Residency = Residency.KEEP_ALL
     replay: LiveReplayStore | None = None
     lease_timings: LeaseTimings = LeaseTimings()
+    recover: bool = True
     clock: Clock | None = None
     ids: IdSource | None = None
 
@@ -103,6 +106,7 @@ class CoreParts:
             replay=replay,
             own_replay=own_replay,
             lease_timings=self.lease_timings,
+            recover=self.recover,
             clock=clock,
             ids=ids,
         )
@@ -154,8 +158,18 @@ class CoreWiring:
     replay: LiveReplayStore
     own_replay: InMemoryLiveReplayStore | None
     lease_timings: LeaseTimings
+    recover: bool
     clock: Clock
     ids: IdSource
+
+    def new_owner(self) -> LeaseOwnerIdentity:
+        """Every open is an owner of its own, so that two of them exclude each other; all of
+        them can be proven dead together with this process."""
+        return LeaseOwnerIdentity(
+            owner_id=self.ids.uuid(),
+            incarnation_id=self.ids.uuid(),
+            liveness=local_process_liveness(),
+        )
 
     def environment(self) -> RuntimeEnvironment:
         """What the sessions of one core share, with nothing in it yet."""
@@ -176,6 +190,7 @@ class CoreWiring:
             keeper=LeaseKeeper(timings=self.lease_timings, clock=self.clock, tasks=tasks),
             lanes=SessionLanes(),
             cells=ObservationCells(replay=self.replay),
+            bell=RecoveryBell(),
         )
 
 

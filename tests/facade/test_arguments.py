@@ -141,6 +141,7 @@ def of_core_builders() -> Iterator[Refused]:
     yield from refused("residency", "residency", None, 5, "most", [], NAN)
     yield from refused("live_replay_store", "live replay store", *NOT_A_PART)
     yield from refused("lease_timings", "LeaseTimings", None, 5, NAN, "30s", {"ttl_ms": 5})
+    yield from refused("recover", None, 1, "yes")
     yield from refused("clock", "clock", *NOT_A_PART, RecordingClock)
     yield from refused("ids", "id source", *NOT_A_PART)
 

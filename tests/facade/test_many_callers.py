@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from facade.places import Place, a_core
+from facade.places import Place, a_core, running
 from lash_runtime import (
     CancelToken,
     EmbedError,
@@ -199,7 +199,7 @@ def _codes(error: BaseException) -> set[str]:
 async def _assert_whole(place: Place, storm: Storm) -> None:
     """Another core finds every acknowledged turn once, and gives its outcome again."""
     silent = ScriptedProvider()
-    async with a_core(place, silent, pause, work) as core:
+    async with running(place.builder(silent, pause, work).recover(False).build()) as core:
         for name, outcomes in storm.outcomes.items():
             async with core.session(name) as session:
                 questions = _questions_of_a_closed_history(session)

@@ -1,5 +1,6 @@
 """A storage: the bundle of ports that one place provides, and the factory of session stores."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..model.policy import SessionPolicy
@@ -11,6 +12,7 @@ from .durability import DurabilityTier
 from .ids import IdSource
 from .persistence import RuntimePersistence
 from .session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
+from .turn_ledger import StoredUnfinishedTurn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,15 @@ class SessionStoreFactory(Protocol):
 
         Cancellation: the session is deleted or it is not; what a deletion that was cut off has
         left is removed by the next one, or before the id is used again.
+        """
+        ...
+
+    async def list_unfinished_turns(
+        self, *, after: StoredUnfinishedTurn | None = None, limit: int = 1_000
+    ) -> Sequence[StoredUnfinishedTurn]:
+        """The turns of all sessions that are not settled, by session, oldest first.
+
+        `after` is the last one of the page before. Costs what it returns.
         """
         ...
 

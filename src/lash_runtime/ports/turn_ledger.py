@@ -123,6 +123,24 @@ class TurnRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredUnfinishedTurn:
+    """A turn of any session that is not settled, as whoever may finish it looks for it.
+
+    `lease` is the one that is on its lane, which may have lapsed; `None` for a free lane.
+    """
+
+    session_id: str
+    seq: int
+    turn_id: str
+    state: TurnState
+    journaled: bool
+    attempt: int
+    accepted_at_ms: int
+    required_wiring: RequiredWiring
+    lease: SessionExecutionLease | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnAcceptance:
     """A turn that asks for its lane.
 

@@ -13,6 +13,7 @@ from ..tools.catalog import ToolCatalog
 from .lanes import SessionLanes
 from .lease_keeper import LeaseKeeper
 from .observation import ObservationCells
+from .recovery_bell import RecoveryBell
 from .residency import Residency
 from .tasks import TaskOwner
 
@@ -36,3 +37,4 @@ class RuntimeEnvironment:
     keeper: LeaseKeeper
     lanes: SessionLanes
     cells: ObservationCells
+    bell: RecoveryBell

@@ -60,6 +60,15 @@ def _journal_of(store: TurnPersistence | None, host: EffectHost) -> JournalStore
     return store if isinstance(store, JournalStore) else None
 
 
+def knows_provider(resolver: RuntimeProviderResolver, provider_id: str) -> bool:
+    """Whether `resolver` has the provider that was recorded under that id."""
+    try:
+        resolver.resolve_provider_binding(provider_id)
+    except ProviderResolutionError:
+        return False
+    return True
+
+
 class StartOver:
     """The wish to begin with an empty history, until a turn has fulfilled it.
 
@@ -283,11 +292,7 @@ class LashRuntime:
 
     def has_provider(self, provider_id: str) -> bool:
         """Whether the provider recorded under that id can be had."""
-        try:
-            self._resolver.resolve_provider_binding(provider_id)
-        except ProviderResolutionError:
-            return False
-        return True
+        return knows_provider(self._resolver, provider_id)
 
     def require_journal(self) -> JournalStore:
         """The store's journal, or the fault `turn_not_available`."""

@@ -4,7 +4,8 @@ A session can be given up only by its last handle, with no turn running or in li
 counted here, never guessed from garbage collection.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from ..model.nodes import SessionAppendNode
 from ..model.policy import SessionSpec
 from ..model.turn_input import TurnInput
 from ..model.unicode_text import why_not_storable
+from ..ports.turn_ledger import TurnRow
 from ..providers.shares import ProviderUse
 from . import between_turns
 from .between_turns import AppendedNodes, OpenedFrame, StaleBranch
@@ -21,8 +23,12 @@ from .faults import RuntimeFault, SessionBusy, SessionInUse, SessionIsClosed, Se
 from .lash_runtime import LashRuntime
 from .running_turns import RunningTurn, RunningTurns
 from .tasks import OwnedTask
+from .turn.finishing import finish_turn
 from .turn.request import TurnRequest
 from .turn.sinks import TurnActivitySink
+from .turn.stored_request import missing_wiring
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -158,11 +164,31 @@ class OpenSession:
 
         # In a task of the core, so that a cancelled caller cannot tear it: the lease that it
         # takes can only be given back by itself.
-        made = runtime.env.tasks.start(in_the_lane(), name=f"lash-change-{self.session_id}")
-        self._changes.add(made)
-        made.task.add_done_callback(lambda _: self._changes.discard(made))
+        made = self._own(in_the_lane(), name=f"lash-change-{self.session_id}")
         await made.settled()
         return made.result()
+
+    def finish_left(self, rows: Sequence[TurnRow]) -> None:
+        """Finish what another process has left of this session, in the background: the session
+        is in use until that is over. For turns that need what this session was opened with."""
+        for row in rows:
+            if not missing_wiring(
+                row.required_wiring, self._runtime.env, self._runtime.has_provider
+            ):
+                self._own(self._finish(row.turn_id), name=f"lash-finish-{row.turn_id}")
+
+    async def _finish(self, turn_id: str) -> None:
+        try:
+            await finish_turn(self._runtime, turn_id)
+        except RuntimeFault as fault:
+            log.warning("turn %r was not finished: %s", turn_id, fault)
+
+    def _own(self, work: Coroutine[Any, Any, T], *, name: str) -> OwnedTask[T]:
+        """Run `work` in a task of the core, during which the session is in use."""
+        made = self._runtime.env.tasks.start(work, name=name)
+        self._changes.add(made)
+        made.task.add_done_callback(lambda _: self._changes.discard(made))
+        return made
 
     async def _flush(self) -> None:
         async with self._runtime.lane.turn():

@@ -44,6 +44,11 @@ class Lane:
         """The number of the latest lease."""
         return self._counter
 
+    @property
+    def lease(self) -> SessionExecutionLease | None:
+        """The lease that is on the lane, lapsed or not."""
+        return self._lease
+
     def claim(
         self, owner: LeaseOwnerIdentity, *, now_ms: int, ttl_ms: int, token: str
     ) -> SessionExecutionLeaseClaimOutcome:

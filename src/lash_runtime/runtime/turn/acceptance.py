@@ -47,7 +47,7 @@ class SettledTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnfinishedTurn:
+class TurnToFinish:
     """The same turn was accepted before and its process is gone: it is to be finished from its
     journal, under `lease`."""
 
@@ -59,8 +59,8 @@ async def accept(
     store: TurnPersistence,
     acceptance: TurnAcceptance,
     closer: TurnCloser,
-    finish: Callable[[UnfinishedTurn], Awaitable[None]],
-) -> AcceptedTurn | SettledTurn | UnfinishedTurn:
+    finish: Callable[[TurnToFinish], Awaitable[None]],
+) -> AcceptedTurn | SettledTurn | TurnToFinish:
     """Accept the turn, or find out what became of it. `finish` finishes another turn that has
     to come first, whatever that one's end is, and gives its lease back.
 
@@ -84,7 +84,7 @@ async def accept(
             case TurnKnown(row=row) if closer.finishes(row):
                 lease = await _lane(closer, row)
                 if await _is_unfinished(store, closer, lease, row):
-                    return UnfinishedTurn(lease=lease, row=row)
+                    return TurnToFinish(lease=lease, row=row)
             case TurnKnown():
                 # The turn was started by somebody: by a process that is gone, and then taking
                 # the lane closes it, or by one that runs it right now.
@@ -93,7 +93,7 @@ async def accept(
                 tell(LeaseEvent.ACQUIRED, lease.fence())
                 journaled = [row for row in rows if closer.finishes(row)]
                 if journaled:
-                    await finish(UnfinishedTurn(lease=lease, row=journaled[0]))
+                    await finish(TurnToFinish(lease=lease, row=journaled[0]))
                 else:
                     await closer.close_rows(lease, rows)
             case TurnRefused(holder=holder):

@@ -59,7 +59,7 @@ from ..faults import (
 from ..lash_runtime import LashRuntime
 from ..lease_events import LeaseEvent, tell
 from ..lease_keeper import LeaseGuard
-from .acceptance import AcceptedTurn, SettledTurn, UnfinishedTurn, accept
+from .acceptance import AcceptedTurn, SettledTurn, TurnToFinish, accept
 from .execution import TurnExecution
 from .journal import TurnJournal
 from .normalise import InvalidTurnInput, normalise_input
@@ -112,7 +112,7 @@ class TurnRun:
             return await self._refuse_input(error)
         return await self._to_its_end(self._accepted(turn_input))
 
-    async def finish(self, unfinished: UnfinishedTurn) -> TurnResult:
+    async def finish(self, unfinished: TurnToFinish) -> TurnResult:
         """Finish a turn that a process which is gone has begun, from its journal.
 
         Raises as `run`.
@@ -158,7 +158,7 @@ class TurnRun:
                 pass
             case SettledTurn(row=row):
                 return await self._result_of(row)
-            case UnfinishedTurn() as unfinished:
+            case TurnToFinish() as unfinished:
                 return await self._finished(unfinished)
             case AcceptedTurn(lease=lease, row=row, head=head):
                 self._hold(lease)
@@ -167,7 +167,7 @@ class TurnRun:
                     controller = self._journaled(self._runtime.journal, row)
         return await self._run_accepted(turn_input, controller)
 
-    async def _finished(self, unfinished: UnfinishedTurn) -> TurnResult:
+    async def _finished(self, unfinished: TurnToFinish) -> TurnResult:
         """Go on from the journal: what is on record is answered from there."""
         runtime, turn_id = self._runtime, self._request.turn_id
         self._hold(unfinished.lease)
@@ -252,7 +252,7 @@ class TurnRun:
 
     async def _accept(
         self, turn_input: TurnInput
-    ) -> AcceptedTurn | SettledTurn | UnfinishedTurn | None:
+    ) -> AcceptedTurn | SettledTurn | TurnToFinish | None:
         """Get row and lane, or what is known of the turn. Without a store there is neither."""
         runtime = self._runtime
         store = runtime.store
@@ -279,7 +279,7 @@ class TurnRun:
         )
         return await accept(store, acceptance, runtime.closer, self._finish_other)
 
-    async def _finish_other(self, unfinished: UnfinishedTurn) -> None:
+    async def _finish_other(self, unfinished: TurnToFinish) -> None:
         """A turn that was there before this one goes first. How it ends is its own caller's."""
         row = unfinished.row
         other = TurnRun(self._runtime, request_of_row(row), None)
@@ -403,6 +403,7 @@ class TurnRun:
     async def _give_lane_back(self) -> None:
         if self._guard is not None and not self._guard.lost:
             await self._runtime.give_back(self._guard.fence())
+            self._runtime.env.bell.ring()
 
     def _elapsed_ms(self) -> int:
         return round((self._runtime.env.clock.now() - self._started) * 1000)

@@ -1,8 +1,11 @@
 """A turn's request, back from its row: what was asked, and whether this core can still do it."""
 
+from collections.abc import Callable
+
 from ...model.prompt import PromptLayer
 from ...model.records import replace
 from ...ports.turn_ledger import RequiredWiring, TurnRow
+from ..environment import RuntimeEnvironment
 from ..faults import RuntimeFault, WiringMissing
 from ..lash_runtime import LashRuntime
 from .request import TurnOverrides, TurnRequest
@@ -30,7 +33,7 @@ def with_what_was_stored(request: TurnRequest, row: TurnRow, runtime: LashRuntim
     Raises `WiringMissing` where this session lacks what the turn needs.
     """
     stored = request_of_row(row)
-    missing = missing_wiring(row.required_wiring, runtime)
+    missing = missing_wiring(row.required_wiring, runtime.env, runtime.has_provider)
     if missing:
         raise WiringMissing(row.session_id, row.turn_id, missing)
     provider = request.provider
@@ -39,13 +42,14 @@ def with_what_was_stored(request: TurnRequest, row: TurnRow, runtime: LashRuntim
     return replace(request, input=stored.input, overrides=stored.overrides, provider=provider)
 
 
-def missing_wiring(required: RequiredWiring, runtime: LashRuntime) -> tuple[str, ...]:
-    """What a turn needs and this session does not have, in words."""
-    env = runtime.env
+def missing_wiring(
+    required: RequiredWiring, env: RuntimeEnvironment, has_provider: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """What a turn needs and is not there, in words."""
     missing = []
     if required.protocol != env.protocol.id:
         missing.append(f"protocol {required.protocol!r}")
-    if required.provider_id and not runtime.has_provider(required.provider_id):
+    if required.provider_id and not has_provider(required.provider_id):
         missing.append(f"provider {required.provider_id!r}")
     known = frozenset(env.catalog.tool_names())
     missing += [f"tool {name!r}" for name in required.tool_names if name not in known]

@@ -67,6 +67,8 @@ class TurnCloser:
         self._installed = installed
         self._give_back = give_back
         self.finishes = finishes
+        self.left: Sequence[TurnRow] = ()
+        """What the last look has found to finish instead of to close."""
 
     async def close_unfinished(self) -> bool:
         """Take the lane if it is free or its holder is provably dead, close what is unfinished
@@ -139,7 +141,9 @@ class TurnCloser:
 
     async def _to_close(self) -> Sequence[TurnRow]:
         rows = await self._store.list_unfinished_turns(self._session_id)
-        return [row for row in rows if row.state.is_started and not self.finishes(row)]
+        started = [row for row in rows if row.state.is_started]
+        self.left = [row for row in started if self.finishes(row)]
+        return [row for row in started if not self.finishes(row)]
 
     async def _close(
         self, lease: SessionExecutionLease, row: TurnRow, state: RuntimeSessionState

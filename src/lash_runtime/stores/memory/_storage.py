@@ -5,6 +5,8 @@ event loop, and needs no lock because no call awaits between its first and its l
 """
 
 import heapq
+from collections.abc import Sequence
+from itertools import islice
 
 from ...model.session_meta import SessionMeta
 from ...ports.clock import Clock
@@ -17,6 +19,7 @@ from ...ports.session_catalogue import (
     SessionQuery,
 )
 from ...ports.storage import SessionStoreCreateRequest
+from ...ports.turn_ledger import StoredUnfinishedTurn, TurnRow
 from ._attachments import MemoryAttachments
 from ._book import SessionBook
 from ._library import Library
@@ -73,6 +76,19 @@ class MemorySessionStores(MemoryAttachmentReferences):
             removed_attachment_count=sum(dropped),
         )
 
+    async def list_unfinished_turns(
+        self, *, after: StoredUnfinishedTurn | None = None, limit: int = 1_000
+    ) -> Sequence[StoredUnfinishedTurn]:
+        start = ("", 0) if after is None else (after.session_id, after.seq)
+        books = sorted(self._library.books(), key=lambda book: book.session_id)
+        found = (
+            _unfinished(book, row)
+            for book in books
+            for row in book.turns.unfinished()
+            if book.exists and (row.session_id, row.seq) > start
+        )
+        return list(islice(found, limit))
+
     async def list_sessions(self, query: SessionQuery) -> SessionPage:
         start = query.start()
         entries = [_entry(book, book.meta) for book in self._library.books() if book.meta]
@@ -100,6 +116,20 @@ def _entry(book: SessionBook, meta: SessionMeta) -> SessionPickerInfo:
         user_message_count=book.digest.user_message_count,
         first_user_message=book.digest.first_user_message,
         last_message=book.digest.last_message,
+    )
+
+
+def _unfinished(book: SessionBook, row: TurnRow) -> StoredUnfinishedTurn:
+    return StoredUnfinishedTurn(
+        session_id=row.session_id,
+        seq=row.seq,
+        turn_id=row.turn_id,
+        state=row.state,
+        journaled=row.journaled,
+        attempt=row.attempt,
+        accepted_at_ms=row.accepted_at_ms,
+        required_wiring=row.required_wiring,
+        lease=book.lane.lease,
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -16,7 +17,8 @@ from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource
 from ...ports.session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
 from ...ports.storage import SessionStoreCreateRequest
-from . import _catalogue, _deletion, _meta, _sessions
+from ...ports.turn_ledger import StoredUnfinishedTurn
+from . import _catalogue, _deletion, _meta, _sessions, _unfinished
 from ._attachments import SqliteAttachments
 from ._auto_gc import NO_GC, GcPolicy
 from ._blobs import BuiltinBlobProfile
@@ -58,6 +60,11 @@ class SqliteSessionStores(SqliteAttachmentReferences):
 
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
         return await _deletion.delete(self._scope.database, self._scope.clock, session_id)
+
+    async def list_unfinished_turns(
+        self, *, after: StoredUnfinishedTurn | None = None, limit: int = 1_000
+    ) -> Sequence[StoredUnfinishedTurn]:
+        return await self._scope.database.read(partial(_unfinished.page, after=after, limit=limit))
 
     async def list_sessions(self, query: SessionQuery) -> SessionPage:
         return await self._scope.database.read(partial(_catalogue.page, query=query))

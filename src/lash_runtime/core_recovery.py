@@ -1,0 +1,80 @@
+"""What a core's recovery finishes turns with: the core's own wiring, and nothing per session.
+
+Apart from the core, so that the task of the recovery does not keep a core alive that was dropped.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from .ports.durability import DurabilityTier
+from .ports.journal import EmbeddedEffectHost
+from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory
+from .ports.turn_ledger import RequiredWiring, StoredUnfinishedTurn
+from .runtime.environment import RuntimeEnvironment
+from .runtime.lash_runtime import LashRuntime, SessionBinding, knows_provider
+from .runtime.recovery import RecoveryDriver, UnfinishedTurn, all_unfinished, as_seen
+from .runtime.turn.finishing import finish_turn
+from .runtime.turn.stored_request import missing_wiring
+from .wiring import CoreWiring
+
+
+class CoreRecovery:
+    """Finishes and lists unfinished turns with what a core is wired with."""
+
+    def __init__(
+        self, wiring: CoreWiring, env: RuntimeEnvironment, stores: SessionStoreFactory
+    ) -> None:
+        self._wiring = wiring
+        self._env = env
+        self._stores = stores
+
+    def start(self) -> None:
+        """Finish turns from now on, where turns are journaled at all."""
+        env, stores = self._env, self._stores
+        if not isinstance(env.effect_host, EmbeddedEffectHost):
+            return
+        if stores.durability_tier is DurabilityTier.INLINE:
+            return
+        driver = RecoveryDriver(
+            stores=stores,
+            clock=env.clock,
+            tasks=env.tasks,
+            lanes=env.lanes,
+            owner=self._wiring.new_owner(),
+            missing=self.missing,
+            finish=self._finish,
+        )
+        driver.start(env.bell)
+
+    def missing(self, required: RequiredWiring) -> tuple[str, ...]:
+        """What the core does not have of that wiring, in words."""
+        has_provider = partial(knows_provider, self._wiring.resolver)
+        return missing_wiring(required, self._env, has_provider)
+
+    async def unfinished(self) -> Sequence[UnfinishedTurn]:
+        now_ms = self._env.clock.timestamp_ms()
+        return [
+            as_seen(turn, self.missing(turn.required_wiring), now_ms)
+            async for turn in all_unfinished(self._stores)
+        ]
+
+    async def _finish(self, turn: StoredUnfinishedTurn) -> None:
+        request = SessionStoreCreateRequest(session_id=turn.session_id)
+        store = await self._stores.open_existing_store(request)
+        if store is None:
+            return
+        runtime = LashRuntime(
+            env=self._env,
+            binding=SessionBinding(
+                session_id=turn.session_id,
+                store=store,
+                policy=self._wiring.policy,
+                host_prompt=False,
+            ),
+            resolver=self._wiring.resolver,
+            owner=self._wiring.new_owner(),
+        )
+        try:
+            await finish_turn(runtime, turn.turn_id)
+        finally:
+            runtime.cell.release()

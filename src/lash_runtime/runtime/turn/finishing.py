@@ -1,0 +1,47 @@
+"""Finishes a turn that nobody asks for any more, in the name of whoever did."""
+
+from ...ports.leases import SessionExecutionLease
+from ...ports.store_errors import StoreError
+from ...ports.turn_ledger import TurnRow
+from ..faults import fault_of_commit
+from ..lash_runtime import LashRuntime
+from .acceptance import TurnToFinish
+from .result import TurnResult
+from .run import TurnRun
+from .stored_request import request_of_row
+
+
+async def finish_turn(runtime: LashRuntime, turn_id: str) -> TurnResult | None:
+    """Take the session's lane and finish the turn from its journal. `None` when it is over, or
+    not to be finished.
+
+    Raises `SessionBusy` when a live owner holds the lane, and as `TurnRun.finish`. Interrupting
+    leaves the turn as it is then, and gives the lane back.
+    """
+    async with runtime.lane.turn():
+        closer = runtime.closer
+        try:
+            lease = await closer.take_lane(turn_id)
+        except StoreError as error:
+            raise fault_of_commit(error, runtime.session_id) from error
+        row = await _waiting_row(runtime, turn_id, lease)
+        if row is None:
+            return None
+        run = TurnRun(runtime, request_of_row(row), None)
+        return await run.finish(TurnToFinish(lease=lease, row=row))
+
+
+async def _waiting_row(
+    runtime: LashRuntime, turn_id: str, lease: SessionExecutionLease
+) -> TurnRow | None:
+    """The row, if it is to be finished; else the lane is given back."""
+    waits = False
+    try:
+        row = await runtime.require_store("finish a turn").load_turn(runtime.session_id, turn_id)
+        waits = row is not None and row.state.is_started and runtime.finishes(row)
+        return row if waits else None
+    except StoreError as error:
+        raise fault_of_commit(error, runtime.session_id) from error
+    finally:
+        if not waits:
+            await runtime.give_back(lease.fence())
