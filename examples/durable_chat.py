@@ -32,7 +32,6 @@ from lash_runtime import (
     Message,
     MessageRole,
     PartKind,
-    StopReason,
     ToolCallCompleted,
     ToolCallStarted,
     TurnBuilder,
@@ -64,7 +63,10 @@ SCRIPTS = {
         Call.tool("call-2", "weather", {"city": "Bergen"}),
         Call.text("Bergen lies between seven mountains. " * 9, chunk=9, delay_s=0.1),
     ),
-    "second": (Call.text("Yes. You asked about Bergen, and I know its weather already."),),
+    "second": (
+        Call.text("Bergen lies between seven mountains: take the funicular to the first."),
+        Call.text("Yes. You asked about Bergen, and I have answered."),
+    ),
     "count": (),
 }
 
@@ -133,22 +135,18 @@ class Chat:
         began = time.perf_counter()
         async with self._core.session(SESSION) as session:
             took_ms = (time.perf_counter() - began) * 1000
-            messages = session.read_view().messages
-            say(
-                "reopened",
-                f"{len(messages)} messages in {took_ms:.0f} ms, with no lease to wait for",
-            )
+            say("reopened", f"in {took_ms:.0f} ms, with no lease to wait for")
             for turn_id in ("turn-1", "turn-2"):
                 known = await turn_of(session, turn_id).run()
                 say(
                     turn_id, f"sent again, answered from the file: {short(known.assistant_message)}"
                 )
+            # The core has begun to finish this one by itself. Its user comes back for the answer.
             cut = await turn_of(session, "turn-3").run()
-            kept = calls_of(turns_in(messages).get(WORDS["turn-3"], []))
-            say(
-                "turn-3",
-                f"is {cut.stop_reason or 'complete'}; kept: what you said{and_calls(kept)}",
-            )
+            calls = calls_of(turns_in(session.read_view().messages)[WORDS["turn-3"]])
+            say("turn-3", f"is {cut.stop_reason or 'finished'}{and_calls(calls)}")
+            say("model", short(cut.assistant_message))
+            self._acknowledge("turn-3", cut.result)
             await self._run(session, "turn-4")
 
     async def _stream(
@@ -305,10 +303,9 @@ async def count(database: str, acknowledged: dict[str, str | None]) -> int:
 
 
 def is_whole(stored: TurnOutput, messages: list[Message], acknowledged: bool) -> bool:
-    """Every tool call has its result, and a turn without an end is not passed off as one."""
+    """Every tool call has its result, and the turn has an end."""
     closed = len(parts_of(messages, PartKind.TOOL_RESULT)) == len(calls_of(messages))
-    said_to_be_cut = stored.stop_reason is StopReason.INTERRUPTED
-    return closed and (acknowledged or stored.is_success or said_to_be_cut)
+    return closed and (acknowledged or stored.is_success)
 
 
 # Reading a transcript, and printing
@@ -339,7 +336,7 @@ def calls_of(messages: Iterable[Message]) -> list[str]:
 
 
 def and_calls(calls: list[str]) -> str:
-    return f" and {len(calls)} tool call with its result" if calls else ""
+    return f", with {len(calls)} tool call from before the kill" if calls else ""
 
 
 def short(text: str | None) -> str:

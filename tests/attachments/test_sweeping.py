@@ -187,7 +187,7 @@ async def test_an_old_image_of_a_running_tool_stays(album: Album) -> None:
 async def test_a_turn_that_a_dead_process_left_keeps_its_image(
     on_disk: Callable[[str], Album],
 ) -> None:
-    """Its row refers to it; when the turn is closed, the transcript does."""
+    """Its row refers to it; when the turn is finished, the transcript does."""
     album = on_disk("sqlite+files")
     provider = StallingProvider("A c")
     async with a_core(album, provider) as core, core.session("s") as session:
@@ -196,9 +196,11 @@ async def test_a_turn_that_a_dead_process_left_keeps_its_image(
         await core.aclose()
         with pytest.raises(Exception, match="turn"):
             await turn.finish()
-    async with a_core(album, ScriptedProvider()) as core:
+    unfinished = album.builder(ScriptedProvider([Call.text("A cat.")])).recover(False).build()
+    async with running(unfinished) as core:
         await core.attachments.sweep(timedelta(days=-1), unmentioned=True)
         async with core.session("s") as session:
+            await session.turn("And now?").run()
             await core.attachments.sweep(timedelta(days=-1), unmentioned=True)
             [ref] = images(session)
             assert (await core.attachments.get(ref)).data == a_png()

@@ -20,12 +20,12 @@ from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.stores.sqlite._connections import ConnectionSettings, open_writer
 from lash_runtime.stores.sqlite._migrations import CURRENT, version_of
 from lash_runtime.testing import Call, ScriptedProvider
-from lash_runtime.testing.conformance._samples import a_store
-from stores.sqlite.golden.make import GOLDEN, restore
+from lash_runtime.testing.conformance._samples import ALICE, a_store
+from stores.sqlite.golden.make import GOLDEN, SCRIPTED, restore, temperature
 
 pytestmark = pytest.mark.anyio
 
-SESSIONS = {"weather", "branches", "waiting", "unfinished"}
+SESSIONS = {"weather", "branches", "waiting", "unfinished", "journaled"}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_an_old_database_is_whole_and_lists_its_sessions(path: Path) -> No
         request = SessionStoreCreateRequest(session_id="gone")
         assert await storage.session_stores.open_existing_store(request) is None
     counts = {entry.session_id: entry.message_count for entry in page.sessions}
-    assert counts == {"weather": 6, "branches": 4, "waiting": 1, "unfinished": 0}
+    assert counts == {"weather": 6, "branches": 4, "waiting": 1, "unfinished": 0, "journaled": 0}
 
 
 async def test_every_session_of_an_old_database_can_be_read(path: Path) -> None:
@@ -98,6 +98,14 @@ async def test_every_session_of_an_old_database_can_be_read(path: Path) -> None:
         assert failed.failure is not None
         assert failed.failure.code == "llm_provider"
 
+        call, sleep = await stores["journaled"].load_journal("journaled", "open")
+        assert (call.effect.subject, call.runs, call.outcome) == ("temperature", 1, '{"done":null}')
+        assert call.effect.components == {"tool": "0f0f"}
+        assert (sleep.outcome, sleep.due_at_ms) == (None, 1_750_000_000_005)
+        (to_finish,) = await stores["journaled"].list_unfinished_turns("journaled")
+        assert (to_finish.journaled, to_finish.attempt) == (True, 1)
+        assert to_finish.policy == SCRIPTED
+
         inputs = await stores["waiting"].list_pending_turn_inputs("waiting")
         assert [pending.input_id for pending in inputs] == ["taken", "waits", "steers"]
         work = await stores["waiting"].list_queued_work("waiting")
@@ -110,9 +118,14 @@ async def test_every_session_of_an_old_database_can_be_read(path: Path) -> None:
 
 
 async def test_sessions_of_an_old_database_go_on(path: Path) -> None:
-    """A new turn sees what was said then, and the turn that was open is closed."""
+    """A new turn sees what was said then. A turn that was open is closed, or finished from its
+    journal."""
     provider = ScriptedProvider(otherwise=lambda _: Call.text("Still a coat."))
-    async with LashCore.open(path, provider=provider, model="scripted-1") as core:
+    async with LashCore.open(
+        path, provider=provider, model="scripted-1", tools=[temperature], recover=False
+    ) as core:
+        async with core.session("journaled").session_execution_owner(ALICE) as session:
+            await session.turn("Hello?").run()
         async with core.session("weather") as session:
             again = await session.turn("And tomorrow?").run()
             said = [message.text for message in session.read_view().messages]
@@ -125,6 +138,9 @@ async def test_sessions_of_an_old_database_go_on(path: Path) -> None:
         row = await (await a_store(storage, "unfinished")).load_turn("unfinished", "open")
         assert row is not None
         assert row.state is TurnState.INTERRUPTED
+        row = await (await a_store(storage, "journaled")).load_turn("journaled", "open")
+        assert row is not None
+        assert row.state is TurnState.COMMITTED
         assert await storage.maintenance.check() == ()
 
 

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from lash_runtime import LashCore, tool
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
+from lash_runtime.model.policy import SessionPolicy
 from lash_runtime.ports.attachments import AttachmentIntent
+from lash_runtime.ports.invocations import RuntimeEffectKind
+from lash_runtime.ports.journal import EffectIdentity, EffectRecorded, EffectReserved
 from lash_runtime.ports.leases import LeaseOwnerIdentity
 from lash_runtime.ports.session_state import HydratedSessionCheckpoint, PluginSessionSnapshot
 from lash_runtime.ports.turn_inputs import InputIdTarget
@@ -47,6 +50,7 @@ from lash_runtime.testing.conformance._waiting_samples import (
 )
 
 GOLDEN = Path(__file__).with_name("version_1.sql")
+SCRIPTED = SessionPolicy(provider_id="scripted")
 PRAGMAS = ("page_size", "auto_vacuum", "application_id", "user_version")
 
 
@@ -132,6 +136,34 @@ async def fill(storage: SqliteStorage) -> None:
     turn = await accepted(unfinished, an_acceptance("failed", session_id="unfinished"))
     await unfinished.settle_turn(turn.lease.fence(), as_failed("failed"), release=True)
     await accepted(unfinished, an_acceptance("open", "Still there?", session_id="unfinished"))
+
+    journaled = await a_store(storage, "journaled")
+    asked = an_acceptance(
+        "open", "And here?", session_id="journaled", journaled=True, policy=SCRIPTED
+    )
+    turn = await accepted(journaled, asked)
+    call, sleep = (
+        EffectIdentity(
+            replay_key=f"journaled:open:1:0:{kind.value}:2",
+            kind=kind,
+            position="9",
+            subject=subject,
+            components={"tool": "0f0f"},
+        )
+        for kind, subject in (
+            (RuntimeEffectKind.TOOL_ATTEMPT, "temperature"),
+            (RuntimeEffectKind.SLEEP, "5 ms"),
+        )
+    )
+    await journaled.write_journal(
+        turn.lease.fence(),
+        "open",
+        [
+            EffectReserved(effect=call),
+            EffectRecorded(effect=call, outcome='{"done":null}'),
+            EffectReserved(effect=sleep, due_at_ms=1_750_000_000_005),
+        ],
+    )
 
     png = AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG), label="a picture")
     ref = await storage.attachments.put(b"\x89PNG picture", png)

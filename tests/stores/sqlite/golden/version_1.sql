@@ -121,6 +121,7 @@ INSERT INTO "session_execution_leases" VALUES('weather','somebody','1','{"kind":
 INSERT INTO "session_execution_leases" VALUES('branches','alice','1','{"kind":"opaque"}','e3e70682c2094cac629f6fbed82c07cd',1,1750000000000,1750000030000);
 INSERT INTO "session_execution_leases" VALUES('waiting','alice','1','{"kind":"opaque"}','f728b4fa42485e3a0a5d2f346baa9455',1,1750000000000,1750000030000);
 INSERT INTO "session_execution_leases" VALUES('unfinished','alice','1','{"kind":"opaque"}','b4862b21fb97d43588561712e8e5216a',2,1750000000000,1750000030000);
+INSERT INTO "session_execution_leases" VALUES('journaled','alice','1','{"kind":"opaque"}','259f4329e6f4590b9a164106cf6a659e',1,1750000000000,1750000030000);
 CREATE TABLE session_heads (
         session_id     TEXT PRIMARY KEY NOT NULL,
         head_revision  INTEGER NOT NULL,
@@ -140,6 +141,7 @@ INSERT INTO "session_meta" VALUES('weather','{"session_id":"weather","session_na
 INSERT INTO "session_meta" VALUES('branches','{"session_id":"branches","session_name":"branches","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
 INSERT INTO "session_meta" VALUES('waiting','{"session_id":"waiting","session_name":"waiting","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
 INSERT INTO "session_meta" VALUES('unfinished','{"session_id":"unfinished","session_name":"unfinished","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('journaled','{"session_id":"journaled","session_name":"journaled","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
 CREATE TABLE sessions (
         session_id         TEXT PRIMARY KEY NOT NULL,
         generation         INTEGER NOT NULL,
@@ -156,6 +158,7 @@ INSERT INTO "sessions" VALUES('weather',1,1750000000000,1750000000000,6,2,'What 
 INSERT INTO "sessions" VALUES('branches',1,1750000000000,1750000000000,4,4,'hello','hello',NULL,NULL);
 INSERT INTO "sessions" VALUES('waiting',1,1750000000000,1750000000000,1,1,'hello','hello',NULL,NULL);
 INSERT INTO "sessions" VALUES('unfinished',1,1750000000000,1750000000000,0,0,'','',NULL,NULL);
+INSERT INTO "sessions" VALUES('journaled',1,1750000000000,1750000000000,0,0,'','',NULL,NULL);
 INSERT INTO "sessions" VALUES('gone',1,1750000000000,1750000000000,0,0,'','',1750000000000,1750000000000);
 CREATE TABLE turn_effects (
         seq             INTEGER PRIMARY KEY,
@@ -171,6 +174,8 @@ CREATE TABLE turn_effects (
         due_at_ms       INTEGER,
         UNIQUE (session_id, turn_id, replay_key)
     );
+INSERT INTO "turn_effects" VALUES(1,'journaled','open','journaled:open:1:0:tool_attempt:2','tool_attempt','9','temperature','{"tool":"0f0f"}',1,'{"done":null}',NULL);
+INSERT INTO "turn_effects" VALUES(2,'journaled','open','journaled:open:1:0:sleep:2','sleep','9','5 ms','{"tool":"0f0f"}',1,NULL,1750000000005);
 CREATE TABLE turn_stamps (
         session_id       TEXT NOT NULL,
         turn_id          TEXT NOT NULL,
@@ -201,6 +206,8 @@ CREATE TABLE turns (
         fencing_token        INTEGER NOT NULL,
         journaled            INTEGER NOT NULL DEFAULT 0,
         attempt              INTEGER NOT NULL DEFAULT 1,
+        deaths               INTEGER NOT NULL DEFAULT 0,
+        records              INTEGER NOT NULL DEFAULT 0,
         accepted_at_ms       INTEGER NOT NULL,
         settled_at_ms        INTEGER,
         result_json          TEXT,
@@ -209,11 +216,12 @@ CREATE TABLE turns (
         PRIMARY KEY (session_id, turn_id),
         UNIQUE (session_id, seq)
     );
-INSERT INTO "turns" VALUES('weather',1,'first',1,'committed','0ff8689f44e3cd3549d075998f1af015f491d9ee24c4c3927da015cce4b62d3f',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["first"]',NULL,NULL,1,1,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:first:1:assistant","message_ids":["m:first:user","m:first:0:assistant","m:first:0:tools","m:first:1:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"calls":[{"call_id":"call-1","status":"success"}],"execution":{"had_tool_calls":true,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL,'[{"kind":"llm_call","subject":"scripted-1","key":"0:llm_call:2"},{"kind":"tool_attempt","subject":"temperature","key":"0:tool_batch:3:child:0:call-1:attempt:1"},{"kind":"llm_call","subject":"scripted-1","key":"1:llm_call:6"}]');
-INSERT INTO "turns" VALUES('weather',1,'second',2,'committed','c39d0ad8f03a986c1e57fdc6d320855200ee581edd3ab04d0ae9c5854ef3c509',2,1,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["second"]',NULL,NULL,2,1,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:second:0:assistant","message_ids":["m:second:user","m:second:0:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL,NULL);
-INSERT INTO "turns" VALUES('waiting',1,'settled',1,'committed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["settled"]',NULL,NULL,1,0,1,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":"fine"}},"message_ids":["m-n1"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":0,"duration_ms":0}}',NULL,NULL);
-INSERT INTO "turns" VALUES('unfinished',1,'failed',1,'failed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["failed"]',NULL,NULL,1,0,1,1750000000000,1750000000000,NULL,'{"code":"llm_provider","message":"the model is gone"}',NULL);
-INSERT INTO "turns" VALUES('unfinished',1,'open',2,'running','f14d325f90ac26442f05874282e7ce3824d8edb08a7fee708e12fb78cf74a3f7',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["open"]','{"items":[{"type":"text","text":"Still there?"}]}',NULL,2,0,1,1750000000000,NULL,NULL,NULL,NULL);
+INSERT INTO "turns" VALUES('weather',1,'first',1,'committed','0ff8689f44e3cd3549d075998f1af015f491d9ee24c4c3927da015cce4b62d3f',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["first"]',NULL,NULL,1,1,1,0,0,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:first:1:assistant","message_ids":["m:first:user","m:first:0:assistant","m:first:0:tools","m:first:1:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"calls":[{"call_id":"call-1","status":"success"}],"execution":{"had_tool_calls":true,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL,'[{"kind":"llm_call","subject":"scripted-1","key":"0:llm_call:2"},{"kind":"tool_attempt","subject":"temperature","key":"0:tool_batch:3:child:0:call-1:attempt:1"},{"kind":"llm_call","subject":"scripted-1","key":"1:llm_call:6"}]');
+INSERT INTO "turns" VALUES('weather',1,'second',2,'committed','c39d0ad8f03a986c1e57fdc6d320855200ee581edd3ab04d0ae9c5854ef3c509',2,1,'{}','{"protocol":"standard_protocol","provider_id":"scripted","tool_names":["temperature"]}','["second"]',NULL,NULL,2,1,1,0,0,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":""}},"assistant_message_id":"m:second:0:assistant","message_ids":["m:second:user","m:second:0:assistant"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":1750000000000,"duration_ms":0}}',NULL,NULL);
+INSERT INTO "turns" VALUES('waiting',1,'settled',1,'committed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["settled"]',NULL,NULL,1,0,1,0,0,1750000000000,1750000000000,'{"outcome":{"kind":"finished","end":{"type":"assistant_message","text":"fine"}},"message_ids":["m-n1"],"usage":{"input_tokens":0,"output_tokens":0,"cache_read_input_tokens":0,"cache_write_input_tokens":0,"reasoning_output_tokens":0},"execution":{"had_tool_calls":false,"had_code_execution":false,"started_at_ms":0,"duration_ms":0}}',NULL,NULL);
+INSERT INTO "turns" VALUES('unfinished',1,'failed',1,'failed','c2c8be1f0e355a476636890de57c1de5622bafce796b88c594571acaa8cf293e',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["failed"]',NULL,NULL,1,0,1,0,0,1750000000000,1750000000000,NULL,'{"code":"llm_provider","message":"the model is gone"}',NULL);
+INSERT INTO "turns" VALUES('unfinished',1,'open',2,'running','f14d325f90ac26442f05874282e7ce3824d8edb08a7fee708e12fb78cf74a3f7',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["open"]','{"items":[{"type":"text","text":"Still there?"}]}',NULL,2,0,1,0,0,1750000000000,NULL,NULL,NULL,NULL);
+INSERT INTO "turns" VALUES('journaled',1,'open',1,'running','2c531c29b8641bd8aef1cef30bfb219883683de46b909ddf055ca6ab60414c75',1,NULL,'{}','{"protocol":"standard_protocol","provider_id":"scripted"}','["open"]','{"items":[{"type":"text","text":"And here?"}]}','{"model":{"id":"","limits":{"context_window_tokens":1}},"provider_id":"scripted"}',1,1,1,0,0,1750000000000,NULL,NULL,NULL,NULL);
 CREATE TABLE usage_totals (
         session_id                TEXT NOT NULL,
         source                    TEXT NOT NULL,
