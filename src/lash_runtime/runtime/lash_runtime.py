@@ -18,7 +18,6 @@ from ..model.nodes import SessionNodeRecord
 from ..model.policy import SessionPolicy
 from ..model.records import dataclass, replace
 from ..ports.durability import DurabilityTier
-from ..ports.effects import EffectHost
 from ..ports.journal import EmbeddedEffectHost, JournalStore
 from ..ports.leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from ..ports.provider import ProviderResolutionError, ResolvedProvider, RuntimeProviderResolver
@@ -51,11 +50,9 @@ RELEASE_DEADLINE_S: Final = 5.0
 """How long leaving a turn may take to give its lease back."""
 
 
-def _journal_of(store: TurnPersistence | None, host: EffectHost) -> JournalStore | None:
-    """Where turns are journaled: in a durable store that can, if the host is one that does."""
+def _journal_of(store: TurnPersistence | None) -> JournalStore | None:
+    """Where turns are journaled: in a durable store that can."""
     if store is None or store.durability_tier is DurabilityTier.INLINE:
-        return None
-    if not isinstance(host, EmbeddedEffectHost):
         return None
     return store if isinstance(store, JournalStore) else None
 
@@ -118,7 +115,8 @@ class LashRuntime:
         self._resolver = resolver
         self.session_id = binding.session_id
         self.store = binding.store
-        self.journal = _journal_of(binding.store, env.effect_host)
+        self.embedded = env.effect_host if isinstance(env.effect_host, EmbeddedEffectHost) else None
+        self.journal = None if self.embedded is None else _journal_of(binding.store)
         if env.residency is Residency.ACTIVE_PATH_ONLY:
             self.require_store("keep its active path alone in memory")
         self.owner = owner

@@ -6,6 +6,7 @@ who was replaced are refused like its commits.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import anyio
 
@@ -22,6 +23,14 @@ from ...ports.store_errors import StoreError
 from ...ports.turn_ledger import EffectSummary, TurnRow
 from ..faults import RuntimeFault, fault_of_commit
 from ..lease_keeper import LeaseGuard
+
+
+class _Seen(NamedTuple):
+    """What the turn's row is to say of one effect."""
+
+    effect: EffectIdentity
+    runs: int
+    recorded: bool
 
 
 class TurnJournal:
@@ -45,7 +54,10 @@ class TurnJournal:
             for entry in self._entries.values()
             if entry.effect.kind is not RuntimeEffectKind.SLEEP
         }
-        self._seen = {key: _summary(row, entry) for key, entry in self._entries.items()}
+        self._seen = {
+            key: _Seen(entry.effect, entry.runs, entry.outcome is not None)
+            for key, entry in self._entries.items()
+        }
         self._riding: list[Callable[[], JournalWrite]] = []
         self._pending: list[JournalWrite] = []
         self._asked = 0
@@ -89,7 +101,7 @@ class TurnJournal:
             return ()
         for make in self._riding:
             self._note(make())
-        return tuple(self._seen.values())
+        return tuple(self._summarised(seen) for seen in self._seen.values())
 
     async def _write_pending(self) -> None:
         writes = [*(make() for make in self._riding), *self._pending]
@@ -116,21 +128,21 @@ class TurnJournal:
 
     def _note(self, write: JournalWrite) -> None:
         """Keep the summary in step with what is written."""
-        effect = write.effect
-        earlier = self._seen.get(effect.replay_key)
-        reserved = isinstance(write, EffectReserved)
-        runs = 1 if earlier is None else earlier.runs + (1 if reserved else 0)
-        recorded = not reserved or (earlier is not None and earlier.recorded)
-        self._seen[effect.replay_key] = _summarised(self._row, effect, runs, recorded)
+        key = write.effect.replay_key
+        seen = self._seen.get(key) or _Seen(write.effect, 0, False)
+        if isinstance(write, EffectReserved):
+            self._seen[key] = _Seen(seen.effect, seen.runs + 1, seen.recorded)
+        else:
+            self._seen[key] = _Seen(seen.effect, max(1, seen.runs), True)
 
-
-def _summary(row: TurnRow, entry: JournalEntry) -> EffectSummary:
-    return _summarised(row, entry.effect, entry.runs, entry.outcome is not None)
-
-
-def _summarised(row: TurnRow, effect: EffectIdentity, runs: int, recorded: bool) -> EffectSummary:
-    """The key without what it has in common with those of the whole turn."""
-    key = effect.replay_key.removeprefix(f"{row.session_id}:{row.turn_id}:{row.turn_index}:")
-    return EffectSummary(
-        kind=effect.kind, subject=effect.subject, key=key, runs=runs, recorded=recorded
-    )
+    def _summarised(self, seen: _Seen) -> EffectSummary:
+        """The key without what it has in common with those of the whole turn."""
+        row, effect = self._row, seen.effect
+        shared = f"{row.session_id}:{row.turn_id}:{row.turn_index}:"
+        return EffectSummary(
+            kind=effect.kind,
+            subject=effect.subject,
+            key=effect.replay_key.removeprefix(shared),
+            runs=seen.runs,
+            recorded=seen.recorded,
+        )

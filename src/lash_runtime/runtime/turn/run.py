@@ -35,7 +35,7 @@ from ...ports.effects import (
     TurnScope,
     keeps_record,
 )
-from ...ports.journal import EmbeddedEffectHost, JournalEntry, JournalStore
+from ...ports.journal import JournalEntry, JournalStore
 from ...ports.leases import SessionExecutionLease
 from ...ports.session_state import HeadStamp
 from ...ports.store_errors import StoreError
@@ -306,8 +306,8 @@ class TurnRun:
     def _journaled(
         self, store: JournalStore, row: TurnRow, entries: Sequence[JournalEntry] = ()
     ) -> RuntimeEffectController:
-        host = self._runtime.env.effect_host
-        if not isinstance(host, EmbeddedEffectHost) or self._guard is None:
+        host = self._runtime.embedded
+        if host is None or self._guard is None:
             raise RuntimeFault("turn_failed", "a journaled turn needs a host and a lease")
         self._journal = TurnJournal(store, row, self._guard, self._runtime.env.clock, entries)
         scope = TurnScope(session_id=row.session_id, turn_id=row.turn_id)

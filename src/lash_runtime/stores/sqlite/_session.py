@@ -163,7 +163,12 @@ def commit(
 
 
 def accept(
-    db: sqlite3.Connection, acceptance: TurnAcceptance, *, now_ms: int, token: str
+    db: sqlite3.Connection,
+    acceptance: TurnAcceptance,
+    *,
+    policy_json: str | None,
+    now_ms: int,
+    token: str,
 ) -> TurnAcceptanceOutcome:
     session_id = acceptance.session_id
     known = _turns.known(db, acceptance)
@@ -189,6 +194,7 @@ def accept(
     row = _turns.start(
         db,
         acceptance,
+        policy_json=policy_json,
         turn_index=1 if head is None else head.turn_index + 1,
         base_revision=None if head is None else head.revision,
         fencing_token=claimed.lease.fencing_token,

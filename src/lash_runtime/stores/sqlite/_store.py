@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ...model.nodes import SessionNodeRecord
+from ...model.policy import SessionPolicy
 from ...model.session_meta import SessionMeta
 from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry
 from ...ports.commit import GraphUnchanged, RuntimeCommit, RuntimeCommitResult
@@ -44,11 +45,12 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
     is carried through.
     """
 
-    __slots__ = ("_session_id",)
+    __slots__ = ("_policy", "_session_id")
 
     def __init__(self, scope: StorageScope, session_id: str, generation: int) -> None:
         super().__init__(scope, SessionDatabase(scope, session_id, generation))
         self._session_id = session_id
+        self._policy: tuple[SessionPolicy, str] | None = None
 
     @property
     def durability_tier(self) -> DurabilityTier:
@@ -134,11 +136,22 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
     async def accept_turn(self, acceptance: TurnAcceptance) -> TurnAcceptanceOutcome:
         token = self._scope.ids.hex()
+        policy = self._text_of(acceptance.policy)
 
         def body(db: sqlite3.Connection) -> TurnAcceptanceOutcome:
-            return _session.accept(db, acceptance, now_ms=self._now_ms(), token=token)
+            return _session.accept(
+                db, acceptance, policy_json=policy, now_ms=self._now_ms(), token=token
+            )
 
         return await self._database.write(body)
+
+    def _text_of(self, policy: SessionPolicy | None) -> str | None:
+        """The same for turn after turn, so that it is written out once."""
+        if policy is None:
+            return None
+        if self._policy is None or self._policy[0] is not policy:
+            self._policy = (policy, policy.model_dump_json())
+        return self._policy[1]
 
     async def load_turn(self, session_id: str, turn_id: str) -> TurnRow | None:
         return await self._database.read(
