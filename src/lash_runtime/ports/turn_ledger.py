@@ -156,6 +156,15 @@ class LaneUnfinished:
     head: HeadStamp | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStarted:
+    """The row is durable, under a lease that its starter held before. `head` is the store's head
+    at that instant, `None` without one."""
+
+    row: TurnRow
+    head: HeadStamp | None
+
+
 TurnAcceptanceOutcome = TurnAccepted | TurnRefused | TurnKnown | LaneUnfinished
 
 

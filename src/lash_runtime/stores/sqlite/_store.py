@@ -22,6 +22,7 @@ from ...ports.turn_ledger import (
     TurnAcceptanceOutcome,
     TurnRow,
     TurnSettlement,
+    TurnStarted,
 )
 from . import _heads, _manifest, _meta, _nodes, _session, _turns
 from ._leases import StoredLane
@@ -136,6 +137,14 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
         def body(db: sqlite3.Connection) -> TurnAcceptanceOutcome:
             return _session.accept(db, acceptance, now_ms=self._now_ms(), token=token)
+
+        return await self._database.write(body)
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        def body(db: sqlite3.Connection) -> TurnStarted | None:
+            return _session.start(db, fence, acceptance, self._now_ms())
 
         return await self._database.write(body)
 

@@ -39,6 +39,7 @@ _SUITES = (
     "replay_readers",
     "sessions",
     "settlement",
+    "starting",
     "turn_input_cancels",
     "turn_input_claims",
     "turn_input_deferral",
@@ -77,6 +78,7 @@ from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .settlement import SettlementConformance  # noqa: E402
+from .starting import TurnStartConformance  # noqa: E402
 from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
 from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
 from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
@@ -119,6 +121,7 @@ __all__ = [
     "TurnInputConformance",
     "TurnInputDeferralConformance",
     "TurnInputSelectionConformance",
+    "TurnStartConformance",
     "WaitingDeletionConformance",
 ]
 
@@ -132,6 +135,7 @@ class StorageConformance(
     LeaseConformance,
     ReclaimConformance,
     AcceptanceConformance,
+    TurnStartConformance,
     SettlementConformance,
     AttachmentConformance,
     AttachmentSweepConformance,
