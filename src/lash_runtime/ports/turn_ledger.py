@@ -13,6 +13,7 @@ from ..model.turn_input import TurnInput
 from ..model.usage import TokenUsage
 from .leases import LeaseOwnerIdentity, SessionExecutionLease, SessionExecutionLeaseFence
 from .session_state import HeadStamp
+from .store_errors import TurnContentConflict
 
 
 class StoredTurnOptions(Value):
@@ -113,6 +114,15 @@ class TurnAcceptance:
     lease_ttl_ms: int
     observed_holder: SessionExecutionLeaseFence | None = None
     replace_session: bool = False
+
+    def known_as(self, row: TurnRow) -> "TurnKnown":
+        """The answer where `row` has this turn's id.
+
+        Raises `TurnContentConflict` where it has other content.
+        """
+        if row.content_hash != self.content_hash:
+            raise TurnContentConflict(session_id=self.session_id, turn_id=self.turn_id)
+        return TurnKnown(row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,6 @@ from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
     TurnAccepted,
-    TurnKnown,
     TurnRefused,
     TurnSettlement,
     TurnStarted,
@@ -240,9 +239,9 @@ class SessionBook:
     def accept(
         self, acceptance: TurnAcceptance, *, now_ms: int, token: str
     ) -> TurnAcceptanceOutcome:
-        known = self.turns.known(acceptance)
+        known = self.turns.get(acceptance.turn_id)
         if known is not None:
-            return TurnKnown(known)
+            return acceptance.known_as(known)
         owner, ttl_ms, observed = (
             acceptance.owner,
             acceptance.lease_ttl_ms,

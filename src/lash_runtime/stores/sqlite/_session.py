@@ -41,7 +41,6 @@ from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
     TurnAccepted,
-    TurnKnown,
     TurnRefused,
     TurnSettlement,
     TurnStarted,
@@ -165,9 +164,9 @@ def accept(
     db: sqlite3.Connection, acceptance: TurnAcceptance, *, now_ms: int, token: str
 ) -> TurnAcceptanceOutcome:
     session_id = acceptance.session_id
-    known = _turns.known(db, acceptance)
+    known = _turns.load(db, session_id, acceptance.turn_id)
     if known is not None:
-        return TurnKnown(known)
+        return acceptance.known_as(known)
     lane = StoredLane(db, session_id)
     owner, ttl_ms, observed = (
         acceptance.owner,
