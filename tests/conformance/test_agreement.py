@@ -343,6 +343,19 @@ class Agreement(TwoStores):
             self.both(lambda side: side.storage.attachments.delete(ref.id))
         self.both(lambda side: side.storage.attachments.get(ref.id))
 
+    @rule(
+        env_ref=st.sampled_from(("one", "two")),
+        content=st.sampled_from((b"", b"one", b"x" * 5_000)),
+    )
+    def keep_an_environment(self, env_ref: str, content: bytes) -> None:
+        async def call(side: Side) -> Any:
+            envs = side.storage.process_env_store
+            before = await envs.get_process_execution_env(env_ref)
+            await envs.put_process_execution_env(env_ref, content)
+            return before
+
+        self.both(call)
+
     @invariant()
     def sessions_look_the_same(self) -> None:
         if not self.sqlite.stores:

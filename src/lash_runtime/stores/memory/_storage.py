@@ -20,6 +20,7 @@ from ...ports.storage import SessionStoreCreateRequest
 from ._attachments import MemoryAttachments
 from ._book import SessionBook
 from ._library import Library
+from ._process_envs import MemoryProcessEnvs
 from ._references import MemoryAttachmentReferences
 from ._store import MemorySessionStore
 
@@ -112,6 +113,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._library = Library()
         self._attachments = MemoryAttachments(self._library)
+        self._process_envs = MemoryProcessEnvs(self._library)
         self._session_stores = MemorySessionStores(self._library, self._attachments)
 
     @property
@@ -121,6 +123,10 @@ class MemoryStorage:
     @property
     def attachments(self) -> MemoryAttachments:
         return self._attachments
+
+    @property
+    def process_env_store(self) -> MemoryProcessEnvs:
+        return self._process_envs
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         self._library.clock = clock

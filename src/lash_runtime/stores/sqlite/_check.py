@@ -14,7 +14,17 @@ from ...model.nodes import SessionNodeRecord
 from ...model.records import dataclass
 from ...ports.session_state import FullGraph
 from ...ports.store_errors import StoreError
-from . import _blobs, _checkpoints, _meta, _queue, _session, _sessions, _turn_inputs, _turns
+from . import (
+    _artifacts,
+    _blobs,
+    _checkpoints,
+    _meta,
+    _queue,
+    _session,
+    _sessions,
+    _turn_inputs,
+    _turns,
+)
 from ._reachability import reach
 
 INTEGRITY: Final = "PRAGMA integrity_check(100)"
@@ -54,7 +64,7 @@ _PRIMARY: Final = 0xFF
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`session_id` is `None` where the file itself is damaged."""
+    """`session_id` is `None` where the file itself is damaged, or what is no session's."""
 
     session_id: str | None
     message: str
@@ -67,6 +77,7 @@ def check(db: sqlite3.Connection, stop: threading.Event) -> tuple[Problem, ...]:
         if pages:
             return tuple(Problem(None, text) for text in pages)
         problems = [Problem(None, text) for text in _attachment_problems(db)]
+        problems += [Problem(None, text) for text in _artifacts.problems(db)]
         for (session_id,) in db.execute(SESSIONS).fetchall():
             if stop.is_set():
                 break

@@ -31,6 +31,7 @@ _SUITES = (
     "leases",
     "listing",
     "maintenance",
+    "process_envs",
     "queue",
     "queue_claims",
     "queue_durable",
@@ -70,6 +71,7 @@ from .graphs import GraphConformance  # noqa: E402
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .maintenance import MaintenanceConformance  # noqa: E402
+from .process_envs import DurableProcessEnvConformance, ProcessEnvConformance  # noqa: E402
 from .queue import QueueConformance  # noqa: E402
 from .queue_claims import QueueClaimConformance  # noqa: E402
 from .queue_durable import DurableQueueConformance  # noqa: E402
@@ -96,6 +98,7 @@ __all__ = [
     "CommitOrderConformance",
     "DeletionConformance",
     "DurableAttachmentConformance",
+    "DurableProcessEnvConformance",
     "DurableQueueConformance",
     "DurableStorageConformance",
     "GraphConformance",
@@ -106,6 +109,7 @@ __all__ = [
     "ManifestConformance",
     "NoManifestConformance",
     "Part",
+    "ProcessEnvConformance",
     "QueueClaimConformance",
     "QueueConformance",
     "QueueSelectionConformance",
@@ -154,6 +158,7 @@ class StorageConformance(
     TurnInputClaimConformance,
     TurnInputDeferralConformance,
     WaitingDeletionConformance,
+    ProcessEnvConformance,
 ):
     """All cases that hold for any storage."""
 
