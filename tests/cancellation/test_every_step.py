@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from cancellation.stepping import AtStep, SteppingLoop
+from conformance.small_calls import SmallCallStorage
 from lash_runtime import (
     LashCore,
     LashSession,
@@ -72,9 +73,13 @@ def _answer(request: LlmRequest) -> Call | LlmResponse:
     )
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "small calls", "sqlite"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return MemoryStorage() if request.param == "memory" else SqliteStorage(tmp_path / "a.db")
+    if request.param == "sqlite":
+        return SqliteStorage(tmp_path / "a.db")
+    if request.param == "memory":
+        return MemoryStorage()
+    return SmallCallStorage(MemoryStorage())  # type: ignore[return-value]
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ async def passes(case: str, make: Callable[[], Any]) -> bool:
     method = getattr(suite, case)
     asked = inspect.signature(method).parameters
     given = {"storage": storage, "clock": clock, "attachments": storage.attachments}
+    given["process_envs"] = storage.process_env_store
     given["disclaimed"] = suite.without
     try:
         await method(**{name: given[name] for name in asked})

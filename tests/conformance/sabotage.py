@@ -49,12 +49,13 @@ class Watched:
 
 
 class WatchedStorage:
-    """A storage whose every call of a store, of the factory and of the attachments is counted."""
+    """A storage whose every call of a store, of the factory and of the other facets is counted."""
 
     def __init__(self, intact: Any, calls: Calls) -> None:
         self._intact = intact
         self.session_stores = Watched(intact.session_stores, calls, gives_stores=True)
         self.attachments = Watched(intact.attachments, calls)
+        self.process_env_store = Watched(intact.process_env_store, calls)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._intact, name)

@@ -31,6 +31,7 @@ from conformance.side_by_side import (
     turn_ids,
     usage,
 )
+from conformance.small_calls import SmallCallStorage
 from conformance.two_stores import HISTORIES, TwoStores
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
 from lash_runtime.model.canonical import canonical_hash
@@ -51,6 +52,7 @@ from lash_runtime.ports.session_state import (
     HydratedSessionCheckpoint,
     PersistedTurnState,
 )
+from lash_runtime.ports.storage import Storage
 from lash_runtime.ports.turn_ledger import (
     RequiredWiring,
     StoredTurnOptions,
@@ -60,10 +62,13 @@ from lash_runtime.ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
+from lash_runtime.stores.memory import MemoryStorage
 
 
 class Agreement(TwoStores):
     """Leases, turns, commits, attachments and upkeep."""
+
+    shortest_acceptance_ms = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,13 +148,44 @@ class Agreement(TwoStores):
                     required_wiring=RequiredWiring(protocol="p", tool_names=("weather",)),
                     content_hash=canonical_hash(said),
                     owner=self.owners[owner],
-                    lease_ttl_ms=ttl,
+                    lease_ttl_ms=max(ttl, self.shortest_acceptance_ms),
                     observed_holder=self.fence(side, ago or 0) if observed else None,
                     replace_session=replace_session,
                 )
             )
 
         self.remember(*self.both(call))
+
+    @rule(
+        session_id=session_ids,
+        turn_id=turn_ids,
+        owner=owner_numbers,
+        ago=current_or_recent,
+        replace_session=rarely,
+    )
+    def start(
+        self, session_id: str, turn_id: str, owner: int, ago: int | None, replace_session: bool
+    ) -> None:
+        pair = self.pair(session_id, owner, ago)
+        said = TurnInput.text("hello")
+
+        def call(side: Side) -> Awaitable[Any]:
+            return side.stores[session_id].start_turn(
+                self.fence(side, pair),
+                TurnAcceptance(
+                    session_id=session_id,
+                    turn_id=turn_id,
+                    input=said,
+                    options=StoredTurnOptions(),
+                    required_wiring=RequiredWiring(protocol="p"),
+                    content_hash=canonical_hash(said),
+                    owner=self.owners[owner],
+                    lease_ttl_ms=0,
+                    replace_session=replace_session,
+                ),
+            )
+
+        self.both(call)
 
     @precondition(lambda self: any(self.unfinished.values()))
     @rule(
@@ -307,6 +343,19 @@ class Agreement(TwoStores):
             self.both(lambda side: side.storage.attachments.delete(ref.id))
         self.both(lambda side: side.storage.attachments.get(ref.id))
 
+    @rule(
+        env_ref=st.sampled_from(("one", "two")),
+        content=st.sampled_from((b"", b"one", b"x" * 5_000)),
+    )
+    def keep_an_environment(self, env_ref: str, content: bytes) -> None:
+        async def call(side: Side) -> Any:
+            envs = side.storage.process_env_store
+            before = await envs.get_process_execution_env(env_ref)
+            await envs.put_process_execution_env(env_ref, content)
+            return before
+
+        self.both(call)
+
     @invariant()
     def sessions_look_the_same(self) -> None:
         if not self.sqlite.stores:
@@ -347,5 +396,17 @@ class Agreement(TwoStores):
         return TurnSettlement(turn_id=turn_id, state=state, result=result)
 
 
+class SmallCallsAgreement(Agreement):
+    """The same, while one of the two accepts its turns by small calls."""
+
+    shortest_acceptance_ms = 1
+    """A lease that is over as soon as it begins cannot carry a second call."""
+
+    def a_memory_storage(self) -> Storage:
+        return SmallCallStorage(MemoryStorage())  # type: ignore[return-value]
+
+
 TestAgreement = Agreement.TestCase
 TestAgreement.settings = HISTORIES
+TestSmallCallsAgreement = SmallCallsAgreement.TestCase
+TestSmallCallsAgreement.settings = HISTORIES

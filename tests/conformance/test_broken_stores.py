@@ -40,6 +40,7 @@ from lash_runtime.ports.turn_ledger import (
     TurnRefused,
     TurnRow,
     TurnSettlement,
+    TurnStarted,
     TurnState,
 )
 from lash_runtime.ports.turn_persistence import TurnPersistence
@@ -216,6 +217,72 @@ class LeavesARowBehind(Wrapped):
         return await self.intact.load_turn(session_id, turn_id) or self.row
 
 
+class StartsBesideAnother(Wrapped):
+    """What somebody else has started is pushed aside without a word."""
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        start: TurnStarted | None = await self.intact.start_turn(fence, acceptance)
+        if start is None:
+            for row in await self.intact.list_unfinished_turns(acceptance.session_id):
+                settlement = TurnSettlement(turn_id=row.turn_id, state=TurnState.INTERRUPTED)
+                await self.intact.settle_turn(fence, settlement, release=False)
+            start = await self.intact.start_turn(fence, acceptance)
+        return start
+
+
+class StartsForAnybody(Wrapped):
+    """Whoever asks is taken for whoever holds the lane."""
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        claimed = await self.intact.try_claim_session_execution_lease(
+            acceptance.session_id, acceptance.owner, acceptance.lease_ttl_ms
+        )
+        lease = claimed.lease if isinstance(claimed, LeaseAcquired) else claimed.holder
+        start: TurnStarted | None = await self.intact.start_turn(lease.fence(), acceptance)
+        return start
+
+
+class StartsAgain(Wrapped):
+    """A known turn is handed out as if it had just been started."""
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        start = await self.intact.start_turn(fence, acceptance)
+        row = await self.intact.load_turn(acceptance.session_id, acceptance.turn_id)
+        if start is not None or row is None:
+            return start
+        return TurnStarted(row=row, head=await self.intact.load_head_stamp())
+
+
+class KeepsWhatIsReplaced(Wrapped):
+    """A start never empties the session."""
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        kept = replace(acceptance, replace_session=False)
+        start: TurnStarted | None = await self.intact.start_turn(fence, kept)
+        return start
+
+
+class EmptiesFirst(Wrapped):
+    """A session that is to be replaced is empty before anybody has looked whether it may be."""
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        if acceptance.replace_session:
+            nodes = (await self.intact.load_session(FullGraph())).nodes
+            await self.intact.tombstone_nodes([node.node_id for node in nodes])
+        start: TurnStarted | None = await self.intact.start_turn(fence, acceptance)
+        return start
+
+
 class SwallowsIllegalMoves(Wrapped):
     """A settlement that the table forbids is passed over without a word."""
 
@@ -311,6 +378,14 @@ def a_broken_storage(broken: type[Any]) -> BrokenStorage:
         (AcceptsTwice, "test_the_same_turn_again_is_known"),
         (AcceptsTwice, "test_a_settled_turn_is_known_with_its_result"),
         (LeavesARowBehind, "test_a_busy_lane_refuses_and_leaves_no_row"),
+        (StartsBesideAnother, "test_a_started_turn_stands_before_the_next"),
+        (StartsBesideAnother, "test_of_starts_at_once_under_one_lease_one_is_made"),
+        (StartsForAnybody, "test_only_the_live_lease_starts_a_turn"),
+        (StartsForAnybody, "test_a_lease_starts_no_turn_of_another_session"),
+        (StartsAgain, "test_a_known_turn_is_not_started_again"),
+        (KeepsWhatIsReplaced, "test_a_start_may_replace_the_session_in_the_same_step"),
+        (EmptiesFirst, "test_a_start_that_is_refused_replaces_nothing"),
+        (EmptiesFirst, "test_a_known_turn_is_not_started_again"),
         (SwallowsIllegalMoves, "test_only_moves_of_the_table_are_made"),
         (ShowsBranches, "test_the_active_path_is_the_leafs_ancestors_root_first"),
         (HealsOnItsOwn, "test_a_leaf_that_does_not_exist_gives_no_nodes_and_is_kept"),

@@ -16,6 +16,7 @@ from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import FixedIdSource, ManualClock
 from lash_runtime.testing.conformance import (
+    DurableProcessEnvConformance,
     DurableQueueConformance,
     DurableStorageConformance,
     StorageConformance,
@@ -24,7 +25,12 @@ from lash_runtime.testing.conformance import (
 pytestmark = pytest.mark.anyio
 
 
-class EveryCase(StorageConformance, DurableStorageConformance, DurableQueueConformance):
+class EveryCase(
+    StorageConformance,
+    DurableStorageConformance,
+    DurableQueueConformance,
+    DurableProcessEnvConformance,
+):
     """All that a storage is held to."""
 
 
@@ -70,6 +76,7 @@ async def given_to(case: str, calls: Calls, place: Path) -> AsyncIterator[dict[s
                 "storage": storage,
                 "attachments": storage.attachments,
                 "sweepable": storage.attachments,
+                "process_envs": storage.process_env_store,
                 "references": storage.session_stores,
             }
         yield {name: given[name] for name in asked if name != "self"}

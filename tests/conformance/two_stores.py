@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from conformance.side_by_side import Pair, Side, owners, recent
 from lash_runtime.ports.leases import SessionExecutionLeaseFence
+from lash_runtime.ports.storage import Storage
 from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import ManualClock
@@ -39,9 +40,12 @@ class TwoStores(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.clock = ManualClock()
         self.owners = owners()
-        self.memory = Side(MemoryStorage(), self.clock, seed=1)
+        self.memory = Side(self.a_memory_storage(), self.clock, seed=1)
         self.sqlite = Side(self.a_sqlite_storage(), self.clock, seed=2)
         self.fences: list[Pair] = []
+
+    def a_memory_storage(self) -> Storage:
+        return MemoryStorage()
 
     def a_sqlite_storage(self) -> SqliteStorage:
         return SqliteStorage(self.place / "agents.db", synchronous="normal")

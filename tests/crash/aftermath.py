@@ -29,6 +29,7 @@ UNKEPT = """
     attachments WHERE attachment_id NOT IN
     (SELECT attachment_id FROM attachment_manifest WHERE committed_at_ms IS NOT NULL)
 """
+UNNAMED = "artifact_blobs WHERE hash NOT IN (SELECT blob_ref FROM artifact_refs)"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Found:
     as it was found. `groups` has revision, nodes and usage of sessions that commit together.
     `victim_rows` is what is left of a session that is not there. `moved` says of each database
     that was to move on whether it has. `started_over` has nodes, batches and inputs that wait, and
-    unfinished turns, of a session that does so.
+    unfinished turns, of a session that does so. `unnamed_artifacts` counts bytes that no ref of an
+    environment leads to.
     """
 
     problems: list[str]
@@ -63,6 +65,8 @@ class Found:
     old_turns: int
     old_stamps: int
     started_over: tuple[int, int, int, int] | None
+    environment: str | None
+    unnamed_artifacts: int
     victim_nodes: int | None
     victim_rows: int
     new_tokens: dict[str, int]
@@ -118,6 +122,8 @@ async def _look(database: Path, name: str) -> Found:
             old_turns=_count(database, "turns WHERE turn_id LIKE 'old:%'"),
             old_stamps=_count(database, "turn_stamps WHERE turn_id LIKE 'old:%'"),
             started_over=await _session_that_starts_over(storage),
+            environment=_state(await storage.process_env_store.get_process_execution_env("env")),
+            unnamed_artifacts=_count(database, UNNAMED),
             victim_nodes=await _victim(storage),
             victim_rows=await _what_is_left_of_the_victim(storage, database),
             new_tokens=await _tokens(storage, owner),

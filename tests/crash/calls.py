@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
+from conformance.small_calls import SmallCallStore
 from crash.dying import Death, Reaper, watched_process
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
 from lash_runtime.ports.attachments import AttachmentIntent, attachment_id_of, sha256_uri
@@ -126,9 +127,12 @@ class Life:
         self.tell("held", session_id, lease.fencing_token)
         return lease
 
-    async def accept(self, turn_id: str) -> TurnAccepted:
+    async def accept(self, turn_id: str, *, by_small_calls: bool = False) -> TurnAccepted:
         """Accept a turn, after closing what a dead process has left."""
-        store, observed = await self.store(), None
+        store: Any = await self.store()
+        if by_small_calls:
+            store = SmallCallStore(store)
+        observed = None
         while True:
             asked = an_acceptance(
                 turn_id, owner=self.owner, lease_ttl_ms=TTL_MS, observed_holder=observed
@@ -288,6 +292,14 @@ async def accept(life: Life) -> None:
     turn_id = f"t:{life.name}"
     with life.danger():
         await life.accept(turn_id)
+        life.tell("accepted", turn_id)
+
+
+async def accept_by_small_calls(life: Life) -> None:
+    """The lease and the row in transactions of their own."""
+    turn_id = f"t:{life.name}"
+    with life.danger():
+        await life.accept(turn_id, by_small_calls=True)
         life.tell("accepted", turn_id)
 
 
@@ -461,6 +473,16 @@ async def start_over(life: Life) -> None:
         life.tell("started over")
 
 
+async def put_environments(life: Life) -> None:
+    """Move a ref away from bytes that it has alone, and another to the same new ones."""
+    envs, content = life.storage.process_env_store, f"environment of {life.name}"
+    life.tell("puts", content)
+    with life.danger():
+        await envs.put_process_execution_env("env", content.encode())
+        life.tell("put", content)
+        await envs.put_process_execution_env("another", content.encode())
+
+
 async def compact(life: Life) -> None:
     await _a_chore(life)
     await life.storage.session_stores.delete_session(CHORES)
@@ -545,6 +567,7 @@ CALLS: Final[Mapping[str, Callable[[Life], Awaitable[None]]]] = {
         commit,
         group,
         accept,
+        accept_by_small_calls,
         settle,
         claim,
         enqueue,
@@ -553,6 +576,7 @@ CALLS: Final[Mapping[str, Callable[[Life], Awaitable[None]]]] = {
         vacuum,
         prune,
         start_over,
+        put_environments,
         compact,
         back_up,
         delete,

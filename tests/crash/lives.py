@@ -37,6 +37,7 @@ class Ledger:
     revisions: dict[str, int] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
+    environments: set[str | None] = field(default_factory=lambda: {None})
 
     def hears(self, what: str, *names: Any) -> None:
         match what, names:
@@ -52,6 +53,10 @@ class Ledger:
                 self.takes(session_id, token)
             case "added", (session_id, revision):
                 self.revisions[session_id] = revision
+            case "puts", (content,):
+                self.environments.add(content)
+            case "put", (content,):
+                self.environments = {content}
             case "moved", (path,):
                 self.moved.append(path)
             case "backed up", (path,):
@@ -91,6 +96,8 @@ class Ledger:
         assert [path for path in self.copies if not path.exists()] == []
         assert found.broken_copies == []
         assert found.broken_new == []
+        assert found.environment in self.environments
+        assert found.unnamed_artifacts == 0
         # Tokens only rise.
         self.takes(SESSION, found.token)
         for session_id, token in found.new_tokens.items():

@@ -6,6 +6,7 @@ A base for the stores of a backend. One that can do better overrides them.
 from collections.abc import Sequence
 from typing import Protocol
 
+from . import composed_acceptance
 from .leases import LeaseOwnerIdentity, SessionExecutionLeaseFence
 from .queued_work import QueuedWorkClaim, QueuedWorkClaimBoundary
 from .turn_inputs import (
@@ -15,6 +16,7 @@ from .turn_inputs import (
     PendingTurnInputCancelResult,
     PendingTurnInputCancelTarget,
 )
+from .turn_ledger import TurnAcceptance, TurnAcceptanceOutcome
 
 
 class _Cancelling(Protocol):
@@ -38,11 +40,18 @@ class _Claiming(Protocol):
 
 
 class ProvidedCalls:
-    """`cancel_pending_turn_input` and `claim_ready_queued_work_by_batch_ids`, as the port says.
+    """`accept_turn`, `cancel_pending_turn_input` and `claim_ready_queued_work_by_batch_ids`.
 
+    They keep what the port says of them, each by several transactions. What an acceptance can leave
+    when it is cut off between two of them, and why that harms nobody: `composed_acceptance`.
     Cancellation: a claim that turns out to be of other batches is given back, unless the caller is
     cancelled in between; then it ends with its lease, as any other.
     """
+
+    async def accept_turn(
+        self: composed_acceptance.SmallCalls, acceptance: TurnAcceptance
+    ) -> TurnAcceptanceOutcome:
+        return await composed_acceptance.accept_turn(self, acceptance)
 
     async def cancel_pending_turn_input(
         self: _Cancelling, session_id: str, input_id: str

@@ -11,6 +11,7 @@ from .clock import Clock
 from .durability import DurabilityTier
 from .ids import IdSource
 from .persistence import RuntimePersistence
+from .process_env import ProcessExecutionEnvStore
 from .session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
 from .turn_ledger import StoredUnfinishedTurn
 
@@ -82,6 +83,9 @@ class Storage(Protocol):
 
     @property
     def attachments(self) -> AttachmentStore: ...
+
+    @property
+    def process_env_store(self) -> ProcessExecutionEnvStore: ...
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         """Use the core's clock and ids. Called once, before `open`."""

@@ -16,6 +16,7 @@ from ..model.usage import TokenUsage
 from .invocations import RuntimeEffectKind
 from .leases import LeaseOwnerIdentity, SessionExecutionLease, SessionExecutionLeaseFence
 from .session_state import HeadStamp
+from .store_errors import TurnContentConflict
 
 
 class StoredTurnOptions(Value):
@@ -163,6 +164,15 @@ class TurnAcceptance:
     observed_holder: SessionExecutionLeaseFence | None = None
     replace_session: bool = False
 
+    def known_as(self, row: TurnRow) -> "TurnKnown":
+        """The answer where `row` has this turn's id.
+
+        Raises `TurnContentConflict` where it has other content.
+        """
+        if row.content_hash != self.content_hash:
+            raise TurnContentConflict(session_id=self.session_id, turn_id=self.turn_id)
+        return TurnKnown(row)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnAccepted:
@@ -202,6 +212,15 @@ class LaneUnfinished:
 
     lease: SessionExecutionLease
     rows: tuple[TurnRow, ...]
+    head: HeadStamp | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStarted:
+    """The row is durable, under a lease that its starter held before. `head` is the store's head
+    at that instant, `None` without one."""
+
+    row: TurnRow
     head: HeadStamp | None
 
 

@@ -20,7 +20,13 @@ from .leases import (
     SessionExecutionLeaseFence,
 )
 from .session_state import HeadStamp, PersistedSessionRead, SessionReadScope
-from .turn_ledger import TurnAcceptance, TurnAcceptanceOutcome, TurnRow, TurnSettlement
+from .turn_ledger import (
+    TurnAcceptance,
+    TurnAcceptanceOutcome,
+    TurnRow,
+    TurnSettlement,
+    TurnStarted,
+)
 
 
 class SessionCommitStore(Protocol):
@@ -105,14 +111,29 @@ class SessionExecutionLeaseStore(Protocol):
 
 
 class TurnLedgerStore(Protocol):
-    """The rows of accepted turns."""
+    """The rows of accepted turns. Of one session at most one is started and not over."""
 
     async def accept_turn(self, acceptance: TurnAcceptance) -> TurnAcceptanceOutcome:
-        """Write the turn's row and take the lane, in one transaction.
+        """Write the turn's row and take the lane: both in one transaction, or one after the other
+        as `ProvidedCalls` does it.
 
         Raises `TurnContentConflict` when the turn id is known with other content. A lane held
         by another live owner, also by another incarnation of the same owner, is refused and
-        leaves no row.
+        leaves no row. Whoever gets an error cannot count on the lane, also if it held it before.
+        """
+        ...
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        """Write the turn's row as started under `fence`, in one transaction.
+
+        The part of an acceptance that is left when the lane is held; the acceptance's owner, ttl
+        and observed holder are not asked for. `None`, and nothing is written, when the session
+        has a turn of that id, whatever its content, or another one that is started and not over.
+        `replace_session` ends what is started, in the same transaction, and so never meets the
+        latter. Raises `SessionExecutionLeaseExpired` unless `fence` is the live one of the
+        acceptance's session.
         """
         ...
 

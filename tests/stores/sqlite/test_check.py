@@ -60,6 +60,7 @@ async def path(tmp_path: Path) -> Path:
         await storage.attachments.put(
             b"picture", AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG))
         )
+        await storage.process_env_store.put_process_execution_env("env", b"x" * 5_000)
         await a_store(storage, "only created")
     return path
 
@@ -129,6 +130,10 @@ async def test_what_a_deletion_has_left_is_no_damage(storage: SqliteStorage, pat
             "is claimed under a lease that never was",
         ),
         ("UPDATE attachments SET content = x'00'", "attachment"),
+        ("DELETE FROM artifact_blobs", "process_execution_env 'env' leads to bytes that are gone"),
+        ("UPDATE artifact_blobs SET content = x'00'", "cannot be unpacked"),
+        ("UPDATE artifact_blobs SET content = x'00', codec = 'none'", "have other content"),
+        ("UPDATE artifact_refs SET namespace = 'odd'", "artifact's namespace"),
     ],
 )
 async def test_each_kind_of_damage_is_named(

@@ -117,6 +117,18 @@ async def test_every_session_of_an_old_database_can_be_read(path: Path) -> None:
         assert (await storage.attachments.get(digest)).data == b"\x89PNG picture"
 
 
+async def test_environments_of_an_old_database_can_be_read(path: Path) -> None:
+    """Also those that were stored once under two refs, and those that were compressed."""
+    async with SqliteStorage(path) as storage:
+        envs = storage.process_env_store
+        kept = [
+            await envs.get_process_execution_env(f"env:{name}")
+            for name in ("small", "again", "large")
+        ]
+    assert kept == [b'{"plugin_options": {}}'] * 2 + [b"policy " * 1_000]
+    assert (rows(path)["artifact_refs"], rows(path)["artifact_blobs"]) == (3, 2)
+
+
 async def test_sessions_of_an_old_database_go_on(path: Path) -> None:
     """A new turn sees what was said then. A turn that was open is closed, or finished from its
     journal."""

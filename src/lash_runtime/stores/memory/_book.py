@@ -45,9 +45,9 @@ from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
     TurnAccepted,
-    TurnKnown,
     TurnRefused,
     TurnSettlement,
+    TurnStarted,
 )
 from ..lane import Lane
 from ._checkpoints import Checkpoints, manifest_of
@@ -239,9 +239,9 @@ class SessionBook:
     def accept(
         self, acceptance: TurnAcceptance, *, now_ms: int, token: str
     ) -> TurnAcceptanceOutcome:
-        known = self.turns.known(acceptance)
+        known = self.turns.get(acceptance.turn_id)
         if known is not None:
-            return TurnKnown(known)
+            return acceptance.known_as(known)
         owner, ttl_ms, observed = (
             acceptance.owner,
             acceptance.lease_ttl_ms,
@@ -252,21 +252,21 @@ class SessionBook:
             claimed = self.lane.reclaim(owner, observed, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
         if isinstance(claimed, LeaseBusy):
             return TurnRefused(claimed.holder)
-        if acceptance.replace_session:
-            self._empty(now_ms)
-        head = self.head_stamp()
-        if started := self.turns.started():
-            return LaneUnfinished(lease=claimed.lease, rows=started, head=head)
-        row = self.turns.start(
-            acceptance,
-            turn_index=self._turn_index + 1,
-            base_revision=None if head is None else head.head_revision,
-            fencing_token=claimed.lease.fencing_token,
-            now_ms=now_ms,
-        )
-        self.attachments.commit((ref.id for ref in acceptance.input.attachments()), now_ms)
+        lease = claimed.lease
+        start = self._start(acceptance, lease.fencing_token, now_ms)
+        if start is None:
+            rows = self.turns.started()
+            return LaneUnfinished(lease=lease, rows=rows, head=self.head_stamp())
         leads = self.work.command_leads(now_ms)
-        return TurnAccepted(lease=claimed.lease, row=row, head=head, command_leads=leads)
+        return TurnAccepted(lease=lease, row=start.row, head=start.head, command_leads=leads)
+
+    def start(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance, now_ms: int
+    ) -> TurnStarted | None:
+        lease = self.lane.require(fence, now_ms)
+        if self.turns.get(acceptance.turn_id) is not None:
+            return None
+        return self._start(acceptance, lease.fencing_token, now_ms)
 
     def tombstone(self, node_ids: Iterable[str]) -> None:
         """Give nodes up, and show nothing of them in the list of sessions either."""
@@ -287,6 +287,25 @@ class SessionBook:
             self.turns.put(self.turns.settled(settlement, lease.fencing_token, now_ms))
         if release:
             self.lane.release(fence)
+
+    def _start(
+        self, acceptance: TurnAcceptance, fencing_token: int, now_ms: int
+    ) -> TurnStarted | None:
+        """Start a turn of a new id on the lane that is held; `None` while another is started."""
+        if acceptance.replace_session:
+            self._empty(now_ms)
+        if self.turns.started():
+            return None
+        head = self.head_stamp()
+        row = self.turns.start(
+            acceptance,
+            turn_index=self._turn_index + 1,
+            base_revision=None if head is None else head.head_revision,
+            fencing_token=fencing_token,
+            now_ms=now_ms,
+        )
+        self.attachments.commit((ref.id for ref in acceptance.input.attachments()), now_ms)
+        return TurnStarted(row=row, head=head)
 
     def _empty(self, now_ms: int) -> None:
         """Start over: no history, no usage, nothing unfinished, nothing that waits.

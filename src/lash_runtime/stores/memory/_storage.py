@@ -23,6 +23,7 @@ from ...ports.turn_ledger import StoredUnfinishedTurn, TurnRow
 from ._attachments import MemoryAttachments
 from ._book import SessionBook
 from ._library import Library
+from ._process_envs import MemoryProcessEnvs
 from ._references import MemoryAttachmentReferences
 from ._store import MemorySessionStore
 
@@ -142,6 +143,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._library = Library()
         self._attachments = MemoryAttachments(self._library)
+        self._process_envs = MemoryProcessEnvs(self._library)
         self._session_stores = MemorySessionStores(self._library, self._attachments)
 
     @property
@@ -151,6 +153,10 @@ class MemoryStorage:
     @property
     def attachments(self) -> MemoryAttachments:
         return self._attachments
+
+    @property
+    def process_env_store(self) -> MemoryProcessEnvs:
+        return self._process_envs
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         self._library.clock = clock

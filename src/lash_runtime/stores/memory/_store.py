@@ -20,6 +20,7 @@ from ...ports.turn_ledger import (
     TurnAcceptanceOutcome,
     TurnRow,
     TurnSettlement,
+    TurnStarted,
 )
 from ._library import Library, SessionLibrary
 from ._maintenance import MemoryMaintenance
@@ -95,6 +96,13 @@ class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork, MemoryMaintenance):
     async def accept_turn(self, acceptance: TurnAcceptance) -> TurnAcceptanceOutcome:
         return self._library.book(acceptance.session_id).accept(
             acceptance, now_ms=self._library.now_ms(), token=self._library.token()
+        )
+
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        return self._library.book(acceptance.session_id).start(
+            fence, acceptance, self._library.now_ms()
         )
 
     async def load_turn(self, session_id: str, turn_id: str) -> TurnRow | None:

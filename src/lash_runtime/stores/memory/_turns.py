@@ -2,7 +2,7 @@
 
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
 from ...model.records import replace
-from ...ports.store_errors import StoreBackendError, TurnContentConflict
+from ...ports.store_errors import StoreBackendError
 from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnRow,
@@ -34,13 +34,6 @@ class TurnRows:
 
     def started(self) -> tuple[TurnRow, ...]:
         return tuple(row for row in self._unfinished.values() if row.state.is_started)
-
-    def known(self, acceptance: TurnAcceptance) -> TurnRow | None:
-        """The row of the same turn; `TurnContentConflict` if it is another under that id."""
-        row = self._rows.get(acceptance.turn_id)
-        if row is not None and row.content_hash != acceptance.content_hash:
-            raise TurnContentConflict(session_id=self._session_id, turn_id=acceptance.turn_id)
-        return row
 
     def start(
         self,

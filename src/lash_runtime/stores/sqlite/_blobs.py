@@ -77,8 +77,8 @@ class Shelf:
             return ref
         ref = hashlib.sha256(content).hexdigest()
         if ref not in self._stored:
-            codec, packed = _packed(content, self._profile)
-            self._db.execute(INSERT, (self._session_id, ref, kind, codec, packed))
+            codec, form = packed(content, self._profile)
+            self._db.execute(INSERT, (self._session_id, ref, kind, codec, form))
             self._stored.add(ref)
         return ref
 
@@ -98,13 +98,7 @@ def load(db: sqlite3.Connection, session_id: str, ref: BlobRef) -> bytes:
     if row is None:
         raise missing(session_id, ref)
     codec, content = row
-    if codec == _ZLIB:
-        try:
-            return zlib.decompress(content)
-        except zlib.error as error:
-            raise StoreBackendError(f"blob {ref!r} cannot be unpacked: {error}") from error
-    plain: bytes = content
-    return plain
+    return unpacked(ref, codec, content)
 
 
 def delete(db: sqlite3.Connection, session_id: str, refs: Iterable[BlobRef]) -> None:
@@ -117,7 +111,18 @@ def missing(session_id: str, ref: BlobRef) -> StoreBackendError:
     )
 
 
-def _packed(content: bytes, profile: BuiltinBlobProfile) -> tuple[str, bytes]:
+def packed(content: bytes, profile: BuiltinBlobProfile) -> tuple[str, bytes]:
+    """The form in which `content` is stored, with the name of that form before it."""
     if profile.compresses(len(content)):
         return _ZLIB, zlib.compress(content)
     return _PLAIN, content
+
+
+def unpacked(ref: BlobRef, codec: str, content: bytes) -> bytes:
+    """What was packed so. Raises `StoreBackendError` where that is not what it is."""
+    if codec != _ZLIB:
+        return content
+    try:
+        return zlib.decompress(content)
+    except zlib.error as error:
+        raise StoreBackendError(f"blob {ref!r} cannot be unpacked: {error}") from error

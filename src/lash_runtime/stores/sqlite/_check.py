@@ -15,6 +15,7 @@ from ...model.records import dataclass
 from ...ports.session_state import FullGraph
 from ...ports.store_errors import StoreError
 from . import (
+    _artifacts,
     _blobs,
     _checkpoints,
     _journal,
@@ -64,7 +65,7 @@ _PRIMARY: Final = 0xFF
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`session_id` is `None` where the file itself is damaged."""
+    """`session_id` is `None` where the file itself is damaged, or what is no session's."""
 
     session_id: str | None
     message: str
@@ -77,6 +78,7 @@ def check(db: sqlite3.Connection, stop: threading.Event) -> tuple[Problem, ...]:
         if pages:
             return tuple(Problem(None, text) for text in pages)
         problems = [Problem(None, text) for text in _attachment_problems(db)]
+        problems += [Problem(None, text) for text in _artifacts.problems(db)]
         for (session_id,) in db.execute(SESSIONS).fetchall():
             if stop.is_set():
                 break

@@ -55,7 +55,8 @@ class SqliteMaintenance:
         return await _upkeep.vacuum(self._scope.database)
 
     async def gc_unreachable(self) -> GcReport:
-        """Remove blobs that no head and no frame refers to, of all sessions.
+        """Remove blobs that no head and no frame refers to, of all sessions, and bytes of artifacts
+        that no key leads to.
 
         Raises `StoreBackendError`, and removes nothing, where a head's checkpoint is missing or
         cannot be read.

@@ -236,4 +236,20 @@ TABLES: Final = (
     """
     CREATE INDEX attachment_manifest_by_attachment ON attachment_manifest (attachment_id)
     """,
+    """
+    CREATE TABLE artifact_blobs (
+        hash    TEXT PRIMARY KEY NOT NULL,
+        codec   TEXT NOT NULL,
+        content BLOB NOT NULL
+    )""",
+    """
+    CREATE TABLE artifact_refs (
+        namespace    TEXT NOT NULL,
+        artifact_ref TEXT NOT NULL,
+        blob_ref     TEXT NOT NULL,
+        PRIMARY KEY (namespace, artifact_ref)
+    )""",
+    """
+    CREATE INDEX artifact_refs_by_blob ON artifact_refs (blob_ref)
+    """,
 )

@@ -42,9 +42,9 @@ from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
     TurnAccepted,
-    TurnKnown,
     TurnRefused,
     TurnSettlement,
+    TurnStarted,
 )
 from . import (
     _checkpoints,
@@ -171,9 +171,9 @@ def accept(
     token: str,
 ) -> TurnAcceptanceOutcome:
     session_id = acceptance.session_id
-    known = _turns.known(db, acceptance)
+    known = _turns.load(db, session_id, acceptance.turn_id)
     if known is not None:
-        return TurnKnown(known)
+        return acceptance.known_as(known)
     lane = StoredLane(db, session_id)
     owner, ttl_ms, observed = (
         acceptance.owner,
@@ -185,24 +185,29 @@ def accept(
         claimed = lane.reclaim(owner, observed, now_ms=now_ms, ttl_ms=ttl_ms, token=token)
     if isinstance(claimed, LeaseBusy):
         return TurnRefused(claimed.holder)
-    if acceptance.replace_session:
-        _empty(db, session_id, now_ms)
-    head = _heads.load_row(db, session_id)
-    stamp = None if head is None else head.stamp()
-    if started := _turns.started(_turns.unfinished(db, session_id)):
-        return LaneUnfinished(lease=claimed.lease, rows=started, head=stamp)
-    row = _turns.start(
-        db,
-        acceptance,
-        policy_json=policy_json,
-        turn_index=1 if head is None else head.turn_index + 1,
-        base_revision=None if head is None else head.revision,
-        fencing_token=claimed.lease.fencing_token,
-        now_ms=now_ms,
-    )
-    _manifest.commit(db, session_id, (ref.id for ref in acceptance.input.attachments()), now_ms)
-    leads = _queue.command_leads(db, session_id, claimed.lease.fencing_token, now_ms)
-    return TurnAccepted(lease=claimed.lease, row=row, head=stamp, command_leads=leads)
+    lease = claimed.lease
+    start = _start(db, acceptance, lease.fencing_token, policy_json, now_ms)
+    if start is None:
+        rows = _turns.started(_turns.unfinished(db, session_id))
+        head = _heads.load_row(db, session_id)
+        stamp = None if head is None else head.stamp()
+        return LaneUnfinished(lease=lease, rows=rows, head=stamp)
+    leads = _queue.command_leads(db, session_id, lease.fencing_token, now_ms)
+    return TurnAccepted(lease=lease, row=start.row, head=start.head, command_leads=leads)
+
+
+def start(
+    db: sqlite3.Connection,
+    fence: SessionExecutionLeaseFence,
+    acceptance: TurnAcceptance,
+    *,
+    policy_json: str | None,
+    now_ms: int,
+) -> TurnStarted | None:
+    lease = StoredLane(db, acceptance.session_id).require(fence, now_ms)
+    if _turns.load(db, acceptance.session_id, acceptance.turn_id) is not None:
+        return None
+    return _start(db, acceptance, lease.fencing_token, policy_json, now_ms)
 
 
 def settle(
@@ -269,6 +274,33 @@ def tombstone(db: sqlite3.Connection, session_id: str, node_ids: Sequence[str]) 
         first = first_of_user(_nodes.live(db, session_id))
         last = first_of_anybody(_nodes.live(db, session_id, newest_first=True))
         _sessions.shrink(db, session_id, gone, first=first, last=last)
+
+
+def _start(
+    db: sqlite3.Connection,
+    acceptance: TurnAcceptance,
+    fencing_token: int,
+    policy_json: str | None,
+    now_ms: int,
+) -> TurnStarted | None:
+    """Start a turn of a new id on the lane that is held; `None` while another is started."""
+    session_id = acceptance.session_id
+    if acceptance.replace_session:
+        _empty(db, session_id, now_ms)
+    if _turns.started(_turns.unfinished(db, session_id)):
+        return None
+    head = _heads.load_row(db, session_id)
+    row = _turns.start(
+        db,
+        acceptance,
+        policy_json=policy_json,
+        turn_index=1 if head is None else head.turn_index + 1,
+        base_revision=None if head is None else head.revision,
+        fencing_token=fencing_token,
+        now_ms=now_ms,
+    )
+    _manifest.commit(db, session_id, (ref.id for ref in acceptance.input.attachments()), now_ms)
+    return TurnStarted(row=row, head=None if head is None else head.stamp())
 
 
 def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:

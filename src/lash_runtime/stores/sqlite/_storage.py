@@ -25,6 +25,7 @@ from ._blobs import BuiltinBlobProfile
 from ._connections import MEMORY, ConnectionSettings, Synchronous
 from ._database import Database
 from ._maintenance import SqliteMaintenance
+from ._process_envs import SqliteProcessEnvs
 from ._references import SqliteAttachmentReferences
 from ._scope import StorageScope
 from ._store import SqliteSessionStore
@@ -142,6 +143,7 @@ class SqliteStorage:
         self._opening = anyio.Lock()
         self._session_stores = SqliteSessionStores(self._scope)
         self._attachments = SqliteAttachments(self._scope)
+        self._process_envs = SqliteProcessEnvs(self._scope)
         self._maintenance = SqliteMaintenance(self._scope)
 
     @property
@@ -156,6 +158,10 @@ class SqliteStorage:
     @property
     def attachments(self) -> SqliteAttachments:
         return self._attachments
+
+    @property
+    def process_env_store(self) -> SqliteProcessEnvs:
+        return self._process_envs
 
     @property
     def maintenance(self) -> SqliteMaintenance:

@@ -24,6 +24,7 @@ from ...ports.turn_ledger import (
     TurnAcceptanceOutcome,
     TurnRow,
     TurnSettlement,
+    TurnStarted,
 )
 from . import _heads, _journal, _manifest, _meta, _nodes, _session, _turns
 from ._leases import StoredLane
@@ -145,13 +146,15 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
         return await self._database.write(body)
 
-    def _text_of(self, policy: SessionPolicy | None) -> str | None:
-        """The same for turn after turn, so that it is written out once."""
-        if policy is None:
-            return None
-        if self._policy is None or self._policy[0] is not policy:
-            self._policy = (policy, policy.model_dump_json())
-        return self._policy[1]
+    async def start_turn(
+        self, fence: SessionExecutionLeaseFence, acceptance: TurnAcceptance
+    ) -> TurnStarted | None:
+        policy = self._text_of(acceptance.policy)
+
+        def body(db: sqlite3.Connection) -> TurnStarted | None:
+            return _session.start(db, fence, acceptance, policy_json=policy, now_ms=self._now_ms())
+
+        return await self._database.write(body)
 
     async def load_turn(self, session_id: str, turn_id: str) -> TurnRow | None:
         return await self._database.read(
@@ -216,3 +219,11 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
         await self._database.write(
             partial(_manifest.forget, session_id=self._session_id, attachment_id=attachment_id)
         )
+
+    def _text_of(self, policy: SessionPolicy | None) -> str | None:
+        """The same for turn after turn, so that it is written out once."""
+        if policy is None:
+            return None
+        if self._policy is None or self._policy[0] is not policy:
+            self._policy = (policy, policy.model_dump_json())
+        return self._policy[1]

@@ -13,7 +13,7 @@ from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
 from ...model.policy import SessionPolicy
 from ...model.records import replace
 from ...model.turn_input import TurnInput
-from ...ports.store_errors import StoreBackendError, TurnContentConflict
+from ...ports.store_errors import StoreBackendError
 from ...ports.turn_ledger import (
     EffectSummary,
     RequiredWiring,
@@ -91,14 +91,6 @@ def unfinished(db: sqlite3.Connection, session_id: str) -> tuple[TurnRow, ...]:
     """In the order in which they were accepted."""
     rows = db.execute(LOAD_UNFINISHED, (session_id,)).fetchall()
     return tuple(_row(session_id, row) for row in rows)
-
-
-def known(db: sqlite3.Connection, acceptance: TurnAcceptance) -> TurnRow | None:
-    """The row of the same turn; `TurnContentConflict` if it is another under that id."""
-    row = load(db, acceptance.session_id, acceptance.turn_id)
-    if row is not None and row.content_hash != acceptance.content_hash:
-        raise TurnContentConflict(session_id=acceptance.session_id, turn_id=acceptance.turn_id)
-    return row
 
 
 def start(

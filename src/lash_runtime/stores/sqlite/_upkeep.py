@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 from ...model.records import dataclass
 from ...ports.persistence import GcReport, VacuumReport
 from ...ports.turn_inputs import TurnInputState
-from . import _session
+from . import _artifacts, _session
 from ._blobs import delete
 from ._reachability import reach
 
@@ -124,7 +124,8 @@ async def prune_turns(desk: Desk, until_ms: int, session_id: str | None = None) 
 
 
 async def gc(desk: Desk, session_id: str | None = None) -> GcReport:
-    """Remove blobs that neither a head nor a frame refers to.
+    """Remove blobs that neither a head nor a frame refers to and, of the whole database, the bytes
+    of artifacts that no key leads to.
 
     Raises `StoreBackendError`, and removes nothing, where what a head refers to is missing or
     cannot be read: what else it refers to is then unknown.
@@ -134,13 +135,15 @@ async def gc(desk: Desk, session_id: str | None = None) -> GcReport:
         roots += marked.roots
         retained += marked.retained
         for _ in range(0, marked.garbage, SLICE_BLOBS):
-            deleted += await desk.write(partial(_sweep, session_id=marked.session_id), alone=True)
+            deleted += await desk.write(marked.sweep, alone=True)
     return GcReport(root_count=roots, retained_blob_count=retained, deleted_blob_count=deleted)
 
 
 @dataclass(frozen=True, slots=True)
 class _Marked:
-    session_id: str
+    """What was found on a snapshot. `sweep` removes a slice of the garbage that is still it."""
+
+    sweep: Callable[[sqlite3.Connection], int]
     roots: int
     retained: int
     garbage: int
@@ -150,17 +153,27 @@ def _mark(db: sqlite3.Connection, _: threading.Event, session_id: str | None) ->
     names = [session_id]
     if session_id is None:
         names = [name for (name,) in db.execute(SESSIONS_WITH_BLOBS)]
-    reaches = [(name, reach(db, name)) for name in names if name is not None]
-    return [
-        _Marked(name, len(found.roots), len(found.stored & found.wanted), len(found.garbage))
-        for name, found in reaches
-    ]
+    marked = [_mark_session(db, name) for name in names if name is not None]
+    if session_id is None:
+        marked.append(_Marked(_sweep_artifacts, *_artifacts.reach(db)))
+    return marked
+
+
+def _mark_session(db: sqlite3.Connection, session_id: str) -> _Marked:
+    found = reach(db, session_id)
+    retained = len(found.stored & found.wanted)
+    sweep = partial(_sweep, session_id=session_id)
+    return _Marked(sweep, len(found.roots), retained, len(found.garbage))
 
 
 def _sweep(db: sqlite3.Connection, session_id: str) -> int:
     garbage = sorted(reach(db, session_id).garbage)[:SLICE_BLOBS]
     delete(db, session_id, garbage)
     return len(garbage)
+
+
+def _sweep_artifacts(db: sqlite3.Connection) -> int:
+    return _artifacts.sweep(db, SLICE_BLOBS)
 
 
 async def _remove(

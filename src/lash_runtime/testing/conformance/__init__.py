@@ -31,6 +31,7 @@ _SUITES = (
     "leases",
     "listing",
     "maintenance",
+    "process_envs",
     "queue",
     "queue_claims",
     "queue_durable",
@@ -39,6 +40,7 @@ _SUITES = (
     "replay_readers",
     "sessions",
     "settlement",
+    "starting",
     "turn_input_cancels",
     "turn_input_claims",
     "turn_input_deferral",
@@ -69,6 +71,7 @@ from .graphs import GraphConformance  # noqa: E402
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .maintenance import MaintenanceConformance  # noqa: E402
+from .process_envs import DurableProcessEnvConformance, ProcessEnvConformance  # noqa: E402
 from .queue import QueueConformance  # noqa: E402
 from .queue_claims import QueueClaimConformance  # noqa: E402
 from .queue_durable import DurableQueueConformance  # noqa: E402
@@ -77,6 +80,7 @@ from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .settlement import SettlementConformance  # noqa: E402
+from .starting import TurnStartConformance  # noqa: E402
 from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
 from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
 from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
@@ -94,6 +98,7 @@ __all__ = [
     "CommitOrderConformance",
     "DeletionConformance",
     "DurableAttachmentConformance",
+    "DurableProcessEnvConformance",
     "DurableQueueConformance",
     "DurableStorageConformance",
     "GraphConformance",
@@ -104,6 +109,7 @@ __all__ = [
     "ManifestConformance",
     "NoManifestConformance",
     "Part",
+    "ProcessEnvConformance",
     "QueueClaimConformance",
     "QueueConformance",
     "QueueSelectionConformance",
@@ -119,6 +125,7 @@ __all__ = [
     "TurnInputConformance",
     "TurnInputDeferralConformance",
     "TurnInputSelectionConformance",
+    "TurnStartConformance",
     "WaitingDeletionConformance",
 ]
 
@@ -132,6 +139,7 @@ class StorageConformance(
     LeaseConformance,
     ReclaimConformance,
     AcceptanceConformance,
+    TurnStartConformance,
     SettlementConformance,
     AttachmentConformance,
     AttachmentSweepConformance,
@@ -150,6 +158,7 @@ class StorageConformance(
     TurnInputClaimConformance,
     TurnInputDeferralConformance,
     WaitingDeletionConformance,
+    ProcessEnvConformance,
 ):
     """All cases that hold for any storage."""
 

@@ -41,6 +41,7 @@ from ._samples import (
     hold,
     spent,
 )
+from ._waiting_samples import a_queued_command, enqueued, some_work
 from .graphs import a_read
 from .leases import a_dead_owner, a_living_owner, assert_busy
 
@@ -227,6 +228,81 @@ class AcceptanceConformance(StorageCase):
         assert sum(isinstance(outcome, TurnAccepted) for outcome in outcomes) == 1
         assert sum(isinstance(outcome, TurnRefused) for outcome in outcomes) == 7
         assert len(await store.list_unfinished_turns("s")) == 1
+
+    async def test_of_turns_of_one_owner_at_once_one_is_accepted(self, storage: Storage) -> None:
+        """The others enter the same lease, are handed the turn that runs, and leave it its lane."""
+        store = await a_store(storage)
+        outcomes: list[TurnAcceptanceOutcome] = []
+
+        async def ask(at: int) -> None:
+            outcomes.append(await store.accept_turn(an_acceptance(f"t{at}")))
+
+        async with anyio.create_task_group() as callers:
+            for at in range(8):
+                callers.start_soon(ask, at)
+        turns = [each for each in outcomes if isinstance(each, TurnAccepted)]
+        assert len(turns) == 1
+        turn = turns[0]
+        for other in outcomes:
+            assert other is turn or (
+                isinstance(other, LaneUnfinished)
+                and other.rows == (turn.row,)
+                and other.lease.fence() == turn.lease.fence()
+            )
+        assert list(await store.list_unfinished_turns("s")) == [turn.row]
+        await store.commit_runtime_state(
+            a_commit(turn.lease.fence(), turn_settlement=as_committed(turn.row.turn_id))
+        )
+
+    async def test_a_turn_that_is_submitted_many_times_at_once_is_one(
+        self, storage: Storage
+    ) -> None:
+        """The one that is accepted keeps its lane, whatever the others are told of it."""
+        store = await a_store(storage)
+        outcomes: list[TurnAcceptanceOutcome] = []
+
+        async def ask() -> None:
+            outcomes.append(await store.accept_turn(an_acceptance()))
+
+        async with anyio.create_task_group() as callers:
+            for _ in range(8):
+                callers.start_soon(ask)
+        turns = [each for each in outcomes if isinstance(each, TurnAccepted)]
+        assert len(turns) == 1
+        turn = turns[0]
+        assert [each for each in outcomes if each is not turn] == [TurnKnown(turn.row)] * 7
+        assert list(await store.list_unfinished_turns("s")) == [turn.row]
+        await store.commit_runtime_state(
+            a_commit(turn.lease.fence(), turn_settlement=as_committed())
+        )
+
+    async def test_acceptance_says_whether_a_command_leads(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """It has to be applied before the turn runs; one that is not due yet, or that stands
+        behind work, does not lead."""
+        now_ms = clock.timestamp_ms()
+        for session_id, drafts, leads in (
+            ("nothing waits", [], False),
+            ("a command waits", [a_queued_command()], True),
+            ("work waits", [some_work()], False),
+            ("work stands first", [some_work(), a_queued_command()], False),
+            ("not due yet", [a_queued_command(available_at_ms=now_ms + 1)], False),
+            ("due now", [a_queued_command(available_at_ms=now_ms)], True),
+            ("work is not due yet", [some_work(available_at_ms=2**50), a_queued_command()], True),
+        ):
+            store = await a_store(storage, session_id)
+            await enqueued(store, *(replace(each, session_id=session_id) for each in drafts))
+            turn = await accepted(store, an_acceptance(session_id=session_id))
+            assert turn.command_leads is leads, session_id
+
+    async def test_a_command_goes_with_the_session_that_is_replaced(self, storage: Storage) -> None:
+        """What was asked of the old history is no concern of the new one."""
+        store = await a_store(storage)
+        await enqueued(store, a_queued_command())
+        turn = await accepted(store, an_acceptance(replace_session=True))
+        assert not turn.command_leads
+        assert list(await store.list_queued_work("s")) == []
 
     async def test_a_cancelled_acceptance_happened_or_did_not(self, storage: Storage) -> None:
         """However far it had come, there is a row with its lane, or neither."""

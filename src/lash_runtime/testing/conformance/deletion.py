@@ -109,6 +109,7 @@ def every_call(
             a_commit(fence, turn_commit=a_stamp())
         ),
         "accept_turn": lambda: store.accept_turn(an_acceptance("t3")),
+        "start_turn": lambda: store.start_turn(fence, an_acceptance("t3")),
         "settle_turn": lambda: store.settle_turn(fence, as_failed("t2"), release=True),
         "try_claim": lambda: store.try_claim_session_execution_lease("s", BOB, TTL_MS),
         "reclaim": lambda: store.reclaim_session_execution_lease("s", BOB, fence, TTL_MS),

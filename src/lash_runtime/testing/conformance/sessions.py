@@ -37,6 +37,7 @@ class SessionConformance(StorageCase):
         store = await a_store(storage)
         assert storage.session_stores.durability_tier is self.durability_tier
         assert storage.attachments.durability_tier is self.durability_tier
+        assert storage.process_env_store.durability_tier is self.durability_tier
         assert store.durability_tier is self.durability_tier
 
     async def test_creating_a_session_seeds_its_metadata(

@@ -183,6 +183,10 @@ async def fill(storage: SqliteStorage) -> None:
             intent_at_epoch_ms=1_750_000_000_000,
         )
     )
+    envs = storage.process_env_store
+    await envs.put_process_execution_env("env:small", b'{"plugin_options": {}}')
+    await envs.put_process_execution_env("env:again", b'{"plugin_options": {}}')
+    await envs.put_process_execution_env("env:large", b"policy " * 1_000)
     await a_store(storage, "gone")
     await storage.session_stores.delete_session("gone")
 
@@ -194,7 +198,9 @@ async def make(path: Path) -> None:
     async with storage:
         await fill(storage)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        # Who held the released leases is nobody's business: the machine this was made on.
+        # On which machine this was made is nobody's business: neither in which folder, nor who
+        # held the leases that were released.
+        db.execute("UPDATE session_meta SET meta_json = json_set(meta_json, '$.cwd', '/srv')")
         nobody = LeaseOwnerIdentity(owner_id="somebody", incarnation_id="1")
         db.execute(
             """

@@ -3,6 +3,22 @@ PRAGMA auto_vacuum = 2;
 PRAGMA application_id = 1281454952;
 PRAGMA user_version = 1;
 BEGIN TRANSACTION;
+CREATE TABLE artifact_blobs (
+        hash    TEXT PRIMARY KEY NOT NULL,
+        codec   TEXT NOT NULL,
+        content BLOB NOT NULL
+    );
+INSERT INTO "artifact_blobs" VALUES('56260627c389c4ee00e87f6f2201955e79ec66c39b7002217f1ccc1d0d46a54f','none',X'7B22706C7567696E5F6F7074696F6E73223A207B7D7D');
+INSERT INTO "artifact_blobs" VALUES('791b50158c652957cf3aad966b7700de1833f8ee36f507be13e528979bb457b9','zlib',X'789CEDC5310D00300800302BF3C6B584045EDCA30007EDD3AEFC31AF25499224499224499224DD2D6D888017');
+CREATE TABLE artifact_refs (
+        namespace    TEXT NOT NULL,
+        artifact_ref TEXT NOT NULL,
+        blob_ref     TEXT NOT NULL,
+        PRIMARY KEY (namespace, artifact_ref)
+    );
+INSERT INTO "artifact_refs" VALUES('process_execution_env','env:small','56260627c389c4ee00e87f6f2201955e79ec66c39b7002217f1ccc1d0d46a54f');
+INSERT INTO "artifact_refs" VALUES('process_execution_env','env:again','56260627c389c4ee00e87f6f2201955e79ec66c39b7002217f1ccc1d0d46a54f');
+INSERT INTO "artifact_refs" VALUES('process_execution_env','env:large','791b50158c652957cf3aad966b7700de1833f8ee36f507be13e528979bb457b9');
 CREATE TABLE attachment_manifest (
         session_id      TEXT NOT NULL,
         attachment_id   TEXT NOT NULL,
@@ -137,11 +153,11 @@ CREATE TABLE session_meta (
         session_id TEXT PRIMARY KEY NOT NULL,
         meta_json  TEXT NOT NULL
     );
-INSERT INTO "session_meta" VALUES('weather','{"session_id":"weather","session_name":"weather","created_at":"2025-06-15T15:06:40.000Z","model":"scripted-1","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('branches','{"session_id":"branches","session_name":"branches","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('waiting','{"session_id":"waiting","session_name":"waiting","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('unfinished','{"session_id":"unfinished","session_name":"unfinished","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
-INSERT INTO "session_meta" VALUES('journaled','{"session_id":"journaled","session_name":"journaled","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/tmp/w/journal","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('weather','{"session_id":"weather","session_name":"weather","created_at":"2025-06-15T15:06:40.000Z","model":"scripted-1","cwd":"/srv","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('branches','{"session_id":"branches","session_name":"branches","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/srv","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('waiting','{"session_id":"waiting","session_name":"waiting","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/srv","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('unfinished','{"session_id":"unfinished","session_name":"unfinished","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/srv","relation":{"kind":"root"}}');
+INSERT INTO "session_meta" VALUES('journaled','{"session_id":"journaled","session_name":"journaled","created_at":"2025-06-15T15:06:40.000Z","model":"","cwd":"/srv","relation":{"kind":"root"}}');
 CREATE TABLE sessions (
         session_id         TEXT PRIMARY KEY NOT NULL,
         generation         INTEGER NOT NULL,
@@ -261,6 +277,8 @@ CREATE INDEX attachment_manifest_uncommitted
         ON attachment_manifest (session_id, intent_at_ms) WHERE committed_at_ms IS NULL
     ;
 CREATE INDEX attachment_manifest_by_attachment ON attachment_manifest (attachment_id)
+    ;
+CREATE INDEX artifact_refs_by_blob ON artifact_refs (blob_ref)
     ;
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('pending_turn_inputs',4);
