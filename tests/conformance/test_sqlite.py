@@ -15,7 +15,11 @@ from lash_runtime.testing.conformance import (
 )
 
 
-class TestSqliteFile(StorageConformance, DurableStorageConformance, DurableQueueConformance):
+class TestSqliteFile(
+    StorageConformance,
+    DurableStorageConformance,
+    DurableQueueConformance,
+):
     durability_tier = DurabilityTier.DURABLE
 
     @pytest.fixture

@@ -11,6 +11,7 @@ from .durability import DurabilityTier
 from .ids import IdSource
 from .persistence import RuntimePersistence
 from .session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
+from .signals import StoreSignals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,12 @@ class Storage(Protocol):
 
     @property
     def attachments(self) -> AttachmentStore: ...
+
+    @property
+    def signals(self) -> StoreSignals:
+        """Word of what is committed. A place that gives none has the `LocalSignals` of
+        `stores/local_signals.py`."""
+        ...
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         """Use the core's clock and ids. Called once, before `open`."""

@@ -17,6 +17,7 @@ from ...ports.session_catalogue import (
     SessionQuery,
 )
 from ...ports.storage import SessionStoreCreateRequest
+from ..local_signals import LocalSignals
 from ._attachments import MemoryAttachments
 from ._book import SessionBook
 from ._library import Library
@@ -121,6 +122,10 @@ class MemoryStorage:
     @property
     def attachments(self) -> MemoryAttachments:
         return self._attachments
+
+    @property
+    def signals(self) -> LocalSignals:
+        return self._library.signals
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         self._library.clock = clock

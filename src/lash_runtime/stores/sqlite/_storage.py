@@ -25,6 +25,7 @@ from ._database import Database
 from ._maintenance import SqliteMaintenance
 from ._references import SqliteAttachmentReferences
 from ._scope import StorageScope
+from ._signals import SqliteSignals
 from ._store import SqliteSessionStore
 
 BUSY_TIMEOUT_MS = 15_000
@@ -136,6 +137,7 @@ class SqliteStorage:
         self._session_stores = SqliteSessionStores(self._scope)
         self._attachments = SqliteAttachments(self._scope)
         self._maintenance = SqliteMaintenance(self._scope)
+        self._signals = SqliteSignals(self._scope)
 
     @property
     def path(self) -> str:
@@ -149,6 +151,10 @@ class SqliteStorage:
     @property
     def attachments(self) -> SqliteAttachments:
         return self._attachments
+
+    @property
+    def signals(self) -> SqliteSignals:
+        return self._signals
 
     @property
     def maintenance(self) -> SqliteMaintenance:
@@ -169,7 +175,8 @@ class SqliteStorage:
             if self._scope.is_open:
                 self._scope.database.check_owner()
             else:
-                self._scope.opened(await Database.open(self._scope.settings))
+                announce = self._signals.announce_all
+                self._scope.opened(await Database.open(self._scope.settings, announce))
 
     async def aclose(self) -> None:
         async with self._opening:
@@ -177,7 +184,10 @@ class SqliteStorage:
                 self._scope.database.check_owner()
             database = self._scope.closed()
             if database is not None:
-                await database.close()
+                try:
+                    await database.close()
+                finally:
+                    self._signals.end()
 
     async def __aenter__(self) -> Self:
         await self.open()

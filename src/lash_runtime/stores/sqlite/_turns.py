@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
 from ...model.turn_input import TurnInput
+from ...ports.signals import SignalKind
 from ...ports.store_errors import StoreBackendError, TurnContentConflict
 from ...ports.turn_ledger import (
     RequiredWiring,
@@ -22,7 +23,7 @@ from ...ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
-from . import _sessions
+from . import _outbox, _sessions
 from ._records import decode, decode_as, decode_member
 
 _MEMBERS: Final = TypeAdapter(tuple[str, ...])
@@ -127,6 +128,7 @@ def start(
             row.accepted_at_ms,
         ),
     )
+    _outbox.tell(db, SignalKind.TURN_ACCEPTED, row.session_id, row.turn_id)
     return row
 
 
@@ -169,12 +171,14 @@ def settle(
             turn_id,
         ),
     )
+    _outbox.tell(db, SignalKind.TURN_SETTLED, session_id, turn_id)
 
 
 def discard_unfinished(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     for row in unfinished(db, session_id):
         state = discarded(row.state).value
         db.execute(SETTLE, (state, now_ms, None, None, session_id, row.turn_id))
+        _outbox.tell(db, SignalKind.TURN_SETTLED, session_id, row.turn_id)
 
 
 def started(rows: tuple[TurnRow, ...]) -> tuple[TurnRow, ...]:

@@ -39,6 +39,7 @@ _SUITES = (
     "replay_readers",
     "sessions",
     "settlement",
+    "signals",
     "turn_input_cancels",
     "turn_input_claims",
     "turn_input_deferral",
@@ -77,6 +78,7 @@ from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .settlement import SettlementConformance  # noqa: E402
+from .signals import SignalConformance  # noqa: E402
 from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
 from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
 from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
@@ -113,6 +115,7 @@ __all__ = [
     "ReplayStoreFactory",
     "SessionConformance",
     "SettlementConformance",
+    "SignalConformance",
     "StorageConformance",
     "TurnInputCancelConformance",
     "TurnInputClaimConformance",
@@ -150,6 +153,7 @@ class StorageConformance(
     TurnInputClaimConformance,
     TurnInputDeferralConformance,
     WaitingDeletionConformance,
+    SignalConformance,
 ):
     """All cases that hold for any storage."""
 

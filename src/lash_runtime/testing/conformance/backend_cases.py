@@ -47,7 +47,10 @@ class TestStorage(GivenStorage, StorageConformance):
 
 
 class TestDurableStorage(
-    GivenStorage, StorageConformance, DurableStorageConformance, DurableQueueConformance
+    GivenStorage,
+    StorageConformance,
+    DurableStorageConformance,
+    DurableQueueConformance,
 ):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
