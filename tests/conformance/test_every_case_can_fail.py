@@ -18,6 +18,7 @@ from lash_runtime.testing import FixedIdSource, ManualClock
 from lash_runtime.testing.conformance import (
     DurableQueueConformance,
     DurableStorageConformance,
+    SignalsBetweenConformance,
     StorageConformance,
 )
 
@@ -28,6 +29,7 @@ class EveryCase(
     StorageConformance,
     DurableStorageConformance,
     DurableQueueConformance,
+    SignalsBetweenConformance,
 ):
     """All that a storage is held to."""
 

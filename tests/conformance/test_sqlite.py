@@ -11,6 +11,7 @@ from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing.conformance import (
     DurableQueueConformance,
     DurableStorageConformance,
+    SignalsBetweenConformance,
     StorageConformance,
 )
 
@@ -19,6 +20,7 @@ class TestSqliteFile(
     StorageConformance,
     DurableStorageConformance,
     DurableQueueConformance,
+    SignalsBetweenConformance,
 ):
     durability_tier = DurabilityTier.DURABLE
 

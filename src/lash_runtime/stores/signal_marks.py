@@ -4,6 +4,7 @@ An id may be long and is nobody's business. Marks may collide; then somebody loo
 which a hint is allowed to cause.
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -60,6 +61,7 @@ def _digest(text: str, size: int) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
 
 
+@lru_cache(maxsize=512)  # the sessions and turns at work are few, and each is announced often
 def _id_mark(text: str) -> bytes:
     return _digest(text, ID_BYTES)
 

@@ -131,6 +131,13 @@ class Database:
         except sqlite3.Error as error:
             raise store_error(error) from error
 
+    def ask(
+        self, body: Callable[[sqlite3.Connection], T], then: Callable[[T | None], None]
+    ) -> None:
+        """Have the connection that writes asked between two transactions; see
+        `DatabaseThread.ask`."""
+        self._writer.ask(body, then)
+
     async def close(self) -> None:
         """Wait for what was submitted. The last connection to close folds the log away."""
         try:

@@ -201,6 +201,7 @@ class SqliteStorage:
         database = None if scope is None else scope.closed()
         if database is not None:
             database.abandon()
+            self._signals.abandon()
             warn(
                 f"the SQLite storage of {self.path} was never closed: "
                 "use it as `async with`, or call aclose()",

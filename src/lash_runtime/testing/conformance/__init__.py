@@ -40,6 +40,7 @@ _SUITES = (
     "sessions",
     "settlement",
     "signals",
+    "signals_between",
     "turn_input_cancels",
     "turn_input_claims",
     "turn_input_deferral",
@@ -79,6 +80,7 @@ from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .settlement import SettlementConformance  # noqa: E402
 from .signals import SignalConformance  # noqa: E402
+from .signals_between import SignalsBetweenConformance  # noqa: E402
 from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
 from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
 from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
@@ -116,6 +118,7 @@ __all__ = [
     "SessionConformance",
     "SettlementConformance",
     "SignalConformance",
+    "SignalsBetweenConformance",
     "StorageConformance",
     "TurnInputCancelConformance",
     "TurnInputClaimConformance",

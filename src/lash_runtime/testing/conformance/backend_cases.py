@@ -19,6 +19,7 @@ from . import (
     LiveReplayConformance,
     Part,
     ReplayStoreFactory,
+    SignalsBetweenConformance,
     StorageConformance,
 )
 from .plugin import factory_of
@@ -51,6 +52,7 @@ class TestDurableStorage(
     StorageConformance,
     DurableStorageConformance,
     DurableQueueConformance,
+    SignalsBetweenConformance,
 ):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
