@@ -72,7 +72,7 @@ async def store(storage: SqliteStorage) -> SqliteSessionStore:
 
 
 def sockets_of(storage: SqliteStorage) -> list[str]:
-    return list(storage.signals._folder.sockets())
+    return [found.path for found in storage.signals._folder.sockets()]
 
 
 @pytest.fixture(autouse=True)

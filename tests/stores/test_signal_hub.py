@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lash_runtime.ports.signals import SignalFilter, SignalKind, StoreSignal
 from lash_runtime.stores.signal_hub import SignalHub
-from lash_runtime.stores.signal_marks import mark_of
+from lash_runtime.stores.signal_marks import Interest, mark_of
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ def test_whoever_is_meant_is_told_and_nobody_else(
 ) -> None:
     """Comparing marks in place of ids changes nothing."""
     hub = SignalHub()
-    with hub.listen(wanted) as told:
+    with hub.listen(Interest(wanted)) as told:
         for signal in announced:
             hub.announce(signal)
         assert told.take() == any(is_meant(wanted, signal) for signal in announced)
@@ -57,7 +57,7 @@ def test_whoever_is_meant_is_told_and_nobody_else(
 def test_a_subscription_that_is_dropped_is_released_with_a_warning() -> None:
     """A hub lives as long as its storage, and would collect them."""
     hub = SignalHub()
-    told = hub.listen(SETTLED)
+    told = hub.listen(Interest(SETTLED))
     with pytest.warns(ResourceWarning, match="never closed"):
         del told
         gc.collect()
@@ -68,10 +68,10 @@ def test_a_subscription_that_is_dropped_is_released_with_a_warning() -> None:
 def test_one_that_was_closed_is_dropped_in_silence() -> None:
     """By itself, by its block, or by its storage."""
     hub = SignalHub()
-    hub.listen(SETTLED).close()
-    with hub.listen(SETTLED):
+    hub.listen(Interest(SETTLED)).close()
+    with hub.listen(Interest(SETTLED)):
         pass
-    ended = hub.listen(SETTLED)
+    ended = hub.listen(Interest(SETTLED))
     hub.end_all()
     del ended
     gc.collect()
@@ -81,7 +81,7 @@ def test_one_that_was_closed_is_dropped_in_silence() -> None:
 def test_a_listener_whose_loop_is_over_harms_nobody() -> None:
     """Its program has ended without closing anything; the one that announces goes on."""
     hub = SignalHub()
-    told = hub.listen(SETTLED)
+    told = hub.listen(Interest(SETTLED))
 
     async def wait() -> None:
         await told.wait()
@@ -103,7 +103,8 @@ async def test_many_who_wait_are_all_woken() -> None:
     woken: list[int] = []
 
     async def wait(number: int) -> None:
-        with hub.listen(SignalFilter.of(SignalKind.TURN_SETTLED, session_id=f"s{number}")) as told:
+        wanted = SignalFilter.of(SignalKind.TURN_SETTLED, session_id=f"s{number}")
+        with hub.listen(Interest(wanted)) as told:
             assert await told.wait()
             woken.append(number)
 
@@ -136,7 +137,7 @@ async def test_threads_announce_while_listeners_come_and_go() -> None:
     try:
         with anyio.fail_after(60):
             for number in range(300):
-                with hub.listen(SETTLED) as told:
+                with hub.listen(Interest(SETTLED)) as told:
                     assert await told.wait()
                 if number % 50 == 0:
                     hub.end_all()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from ..ports.signals import SignalFilter, SignalSubscription, StoreSignal
 from .signal_hub import SignalHub
+from .signal_marks import Interest
 
 
 def _anybody() -> None:
@@ -33,7 +34,7 @@ class LocalSignals:
 
     def listen(self, wanted: SignalFilter) -> SignalSubscription:
         self._check()
-        return self._hub.listen(wanted)
+        return self._hub.listen(Interest(wanted))
 
     def end(self) -> None:
         """The storage is closed: end every subscription. New ones may be made later."""

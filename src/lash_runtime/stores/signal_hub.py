@@ -17,7 +17,7 @@ from typing import Self
 from warnings import warn
 
 from ..ports.cancel import resolve
-from ..ports.signals import SignalFilter, StoreSignal
+from ..ports.signals import StoreSignal
 from .signal_marks import Interest, SignalMark, mark_of
 
 _Parked = asyncio.Future[None]
@@ -66,11 +66,11 @@ class SignalHub:
                 self._release_forgotten()
         return bool(self._listeners)
 
-    def listen(self, wanted: SignalFilter) -> "HubSubscription":
-        listener = _Listener(Interest(wanted))
+    def listen(self, interest: Interest) -> "HubSubscription":
+        listener = _Listener(interest)
         with self._lock:
             self._release_forgotten()
-            self._listeners.setdefault(listener.interest.session, set()).add(listener)
+            self._listeners.setdefault(interest.session, set()).add(listener)
         return HubSubscription(self, listener)
 
     def announce(self, signal: StoreSignal) -> None:

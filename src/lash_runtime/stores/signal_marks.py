@@ -37,21 +37,22 @@ def mark_of(signal: StoreSignal) -> SignalMark:
 class Interest:
     """A filter, as marks are compared with it. `session` is `None` where every one is meant."""
 
-    __slots__ = ("_kinds", "_turn", "session")
+    __slots__ = ("_turn", "kinds", "session")
 
     def __init__(self, wanted: SignalFilter) -> None:
-        self._kinds = {_KINDS[kind] for kind in wanted.kinds}
+        kinds = {_KINDS[kind] for kind in wanted.kinds}
         self.session: bytes | None = None
         self._turn = NO_TURN
         if wanted.session_id is not None:
             self.session = _id_mark(wanted.session_id)
-            self._kinds.add(_KINDS[SignalKind.SESSION_DELETED])
+            kinds.add(_KINDS[SignalKind.SESSION_DELETED])
         if wanted.turn_id is not None:
             self._turn = _id_mark(wanted.turn_id)
+        self.kinds = frozenset(kinds)
 
     def matches(self, mark: SignalMark) -> bool:
         """Whether the listener is to be told. That the session is the right one was seen to."""
-        return mark.kind in self._kinds and (
+        return mark.kind in self.kinds and (
             self._turn == NO_TURN or mark.turn in (NO_TURN, self._turn)
         )
 

@@ -56,6 +56,11 @@ def the_socket() -> Path:
     return found
 
 
+def the_folder(storage: SqliteStorage) -> Path:
+    """Where the sockets of those who listen to its database are."""
+    return Path(storage.signals._folder._located()[1])
+
+
 async def heard(subscription: SignalSubscription) -> bool:
     """Whether it is told within a time that is long for a machine."""
     with anyio.move_on_after(PATIENCE_S):

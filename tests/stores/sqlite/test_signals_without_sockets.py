@@ -1,6 +1,8 @@
 """Hearing of others where sockets cannot be had: SQLite itself is asked, while somebody listens."""
 
 import asyncio
+import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +208,20 @@ def test_an_event_loop_that_watches_no_sockets_is_enough(path: Path) -> None:
     root().unlink()
     with asyncio.Runner(loop_factory=WithoutReaders) as runner:
         runner.run(listen())
+
+
+async def test_a_system_without_such_sockets_is_enough(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has neither the sockets nor the users that they would belong to."""
+    root().unlink()
+    async with two_storages(path) as (here, there):
+        for module, name in ((socket, "AF_UNIX"), (os, "geteuid")):
+            monkeypatch.delattr(module, name)
+        with there.signals.listen(FREE) as told:
+            await settled(told)
+            await a_change(here)
+            assert await heard(told)
 
 
 async def test_a_database_in_memory_is_nobody_elses(no_sockets: None) -> None:

@@ -6,6 +6,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -18,6 +19,8 @@ from lash_runtime.ports.waiting import SAFETY_LOOK_S, wait_until
 from lash_runtime.stores.signal_marks import mark_of
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.stores.sqlite._datagrams import MAX_BYTES, MOST_MARKS, datagram_of, marks_in
+from lash_runtime.stores.sqlite._peers import MOST_PEERS
+from lash_runtime.stores.sqlite._socket_folder import named_after
 from lash_runtime.testing import RecordingClock
 from lash_runtime.testing.conformance._samples import BOB, a_store, hold
 from stores.sqlite.listening import (
@@ -31,6 +34,7 @@ from stores.sqlite.listening import (
     root,
     settled,
     sockets,
+    the_folder,
     the_socket,
     two_storages,
 )
@@ -181,17 +185,16 @@ async def test_a_folder_that_is_not_ours_alone_is_not_used(
     async with two_storages(path) as (here, there):
         planted = []
         if root().is_dir():
-            name = here.signals._folder._located()[1].rpartition("/")[2]
-            trap = root() / name
+            trap = the_folder(here)
             trap.mkdir()
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trapped:
                 trapped.setblocking(False)
-                trapped.bind(str(trap / f"{0:016x}"))
+                trapped.bind(str(trap / named(0)))
                 await a_change(here)
                 with pytest.raises(BlockingIOError):
                     trapped.recv(1)
             await a_change(here)
-            planted = [trap, trap / f"{0:016x}"]
+            planted = [trap, trap / named(0)]
         before = everything_in(temporary)
         assert [found for found in planted if not found.exists()] == []
         with there.signals.listen(FREE) as told:
@@ -223,26 +226,48 @@ async def test_what_else_is_in_the_folder_is_left_alone(path: Path) -> None:
             mine = the_socket()
             folder = mine.parent
             (folder / "notes.txt").write_text("", "utf-8")
-            (folder / f"{1:016x}").write_text("looks like a socket", "utf-8")
-            (folder / f"{2:016x}").mkdir()
-            (folder / f"{3:016x}").symlink_to(path)
-            os.mkfifo(folder / f"{4:016x}")
+            (folder / named(1)).write_text("looks like a socket", "utf-8")
+            (folder / named(2)).mkdir()
+            (folder / named(3)).symlink_to(path)
+            os.mkfifo(folder / named(4))
+            os.mkfifo(folder / f"{named(4)}f")
             os.mkfifo(folder / ("x" * 200))
             stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            stream.bind(str(folder / f"{5:016x}"))
+            stream.bind(str(folder / named(5)))
             dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            dead.bind(str(folder / f"{6:016x}"))
+            dead.bind(str(folder / named(6)))
             dead.close()
             before = set(everything_in(folder))
             here.signals._peers._known_until = 0
             await a_change(here)
             assert await heard(told)
-            assert before - set(everything_in(folder)) == {folder / f"{6:016x}"}
+            assert before - set(everything_in(folder)) == {folder / named(6)}
             stream.close()
         for left in everything_in(folder):
             if left != mine:
                 left.rmdir() if left.is_dir() and not left.is_symlink() else left.unlink()
     assert not root().exists()
+
+
+async def test_what_the_killed_have_left_is_cleared_away_by_the_next_listener(path: Path) -> None:
+    """Whatever they wanted to hear of: nobody may ever announce that."""
+    async with two_storages(path) as (here, there):
+        with here.signals.listen(FREE):
+            for number in range(2 * MOST_PEERS):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
+                    kind = SignalKind.LANE_FREE if number % 2 else SignalKind.WAIT_RESOLVED
+                    killed.bind(str(the_folder(there) / named(number, kind)))
+            assert len(sockets()) == 1 + 2 * MOST_PEERS
+            with there.signals.listen(FREE) as told:
+                assert len(sockets()) == 2
+                await a_change(here)
+                assert await heard(told)
+
+
+def named(number: int, *kinds: SignalKind) -> str:
+    """The name of a socket that wants to hear of those kinds, of all if there are none."""
+    signals = [StoreSignal(kind, "") for kind in kinds or SignalKind]
+    return named_after(f"{number:016x}-", [mark_of(signal).kind for signal in signals])
 
 
 # --- telling ------------------------------------------------------------------------------------
@@ -265,10 +290,49 @@ async def test_those_who_do_not_read_silence_nobody(path: Path, stuck: list[sock
             folder = the_socket().parent
             for number in range(60):
                 stuck.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-                stuck[-1].bind(f"{folder}/{number:016x}")
+                stuck[-1].bind(str(folder / named(number)))
             for _ in range(40):
                 await a_change(here)
                 assert await heard(told)
+
+
+async def test_nobody_is_woken_for_what_nobody_waits_for_there(
+    path: Path, stuck: list[socket.socket]
+) -> None:
+    """Many processes have a database open, and few of them wait for any one thing."""
+    async with two_storages(path) as (here, there):
+        with there.signals.listen(FREE) as told:
+            await settled(told)
+            for number, kind in enumerate((SignalKind.TURN_SETTLED, SignalKind.LANE_FREE)):
+                stuck.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+                stuck[-1].setblocking(False)
+                stuck[-1].bind(str(the_folder(there) / named(number, kind)))
+            here.signals._peers._known_until = 0
+            here.signals.announce(LANE_FREE)
+            assert await heard(told)
+            of_settled, of_free = stuck
+            assert marks_in(of_free.recv(MAX_BYTES)) == [mark_of(LANE_FREE)]
+            with pytest.raises(BlockingIOError):
+                of_settled.recv(MAX_BYTES)
+
+
+async def test_one_who_wants_to_hear_of_more_goes_on_hearing(path: Path) -> None:
+    """Senders find out by themselves, also those that have just looked."""
+    async with two_storages(path) as (here, there):
+        with ExitStack() as listening:
+            of_free = listening.enter_context(there.signals.listen(FREE))
+            await settled(of_free)
+            for kind in SignalKind:
+                here.signals.announce(NOBODYS)
+                wanted = SignalFilter.of(kind, session_id="s")
+                told = listening.enter_context(there.signals.listen(wanted))
+                of_free.take()
+                here.signals.announce(LANE_FREE)
+                assert await heard(of_free)
+                told.take()
+                here.signals.announce(StoreSignal(kind, "s"))
+                assert await heard(told)
+            assert len(sockets()) == 1
 
 
 async def test_what_did_not_fit_is_looked_for(path: Path) -> None:

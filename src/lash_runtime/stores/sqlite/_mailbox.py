@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from ..signal_hub import SignalHub
 from ._datagrams import MAX_BYTES, marks_in
-from ._socket_folder import SocketFolder
+from ._socket_folder import SocketFolder, named_after, new_stem, remove_dead
 
 _READS_AT_ONCE: Final = 64
 """Datagrams that are read before the event loop does something else."""
@@ -38,20 +38,25 @@ class Mailbox:
         "_folder",
         "_hub",
         "_in_a_row",
+        "_kinds",
         "_length",
         "_loop",
         "_path",
         "_pid",
         "_reading",
         "_socket",
+        "stem",
     )
 
     def __init__(
-        self, folder: SocketFolder, hub: SignalHub, path: str, bound: socket.socket
+        self, folder: SocketFolder, hub: SignalHub, stem: str, path: str, bound: socket.socket
     ) -> None:
+        """`stem` is what its path begins with, for as long as it is open."""
         self._folder = folder
         self._hub = hub
+        self.stem = stem
         self._path = path
+        self._kinds: frozenset[bytes] = frozenset()
         self._socket = bound
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
@@ -64,10 +69,11 @@ class Mailbox:
     def open(cls, folder: SocketFolder, hub: SignalHub) -> "Mailbox | None":
         """A new socket in the folder; `None` where there can be none."""
         try:
-            path, bound = _bound(folder)
+            _clear_away(folder)
+            stem, path, bound = _bound(folder)
         except OSError:
             return None
-        mailbox = cls(folder, hub, path, bound)
+        mailbox = cls(folder, hub, stem, path, bound)
         try:
             mailbox.read()
         except NotImplementedError:  # an event loop that watches no sockets
@@ -75,14 +81,17 @@ class Mailbox:
             return None
         return mailbox
 
-    @property
-    def path(self) -> str:
-        return self._path
+    def wants(self, kinds: frozenset[bytes]) -> bool:
+        """Whether others know already that those kinds are wanted here, too. From now on they do.
 
-    @property
-    def is_reachable(self) -> bool:
-        """Whether the socket is still where it was put."""
-        return os.path.lexists(self._path)
+        Raises `OSError` if the socket is not where it was put.
+        """
+        wanted = self._kinds | kinds
+        path = named_after(self.stem, wanted)
+        os.rename(self._path, path)  # to its own name if need be, which says that it is there
+        known, self._kinds = wanted == self._kinds, wanted
+        self._path = path
+        return known
 
     def read(self) -> None:
         """Tell the hub what arrives, until nobody listens to it any more."""
@@ -154,14 +163,16 @@ class Mailbox:
         return datagram
 
 
-def _bound(folder: SocketFolder) -> tuple[str, socket.socket]:
-    """A socket and where it is. Raises `OSError` where there can be none."""
+def _bound(folder: SocketFolder) -> tuple[str, str, socket.socket]:
+    """A socket, what its path begins with, and its path. Raises `OSError` where there can be
+    none."""
     attempts_left = _ATTEMPTS
     while True:
         attempts_left -= 1
         try:
-            path = f"{folder.make()}/{folder.new_name()}"
-            return path, _bound_to(path)
+            stem = f"{folder.make()}/{new_stem()}"
+            path = named_after(stem, ())
+            return stem, path, _bound_to(path)
         except FileNotFoundError:
             if attempts_left == 0:
                 raise
@@ -176,6 +187,22 @@ def _bound_to(path: str) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def _clear_away(folder: SocketFolder) -> None:
+    """Remove what processes have left that were killed. Senders do so, too, but only to those that
+    want to hear of what they have to tell."""
+    there = folder.sockets()
+    if not there:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        for found in there:
+            try:
+                asking.connect(found.path)
+            except ConnectionRefusedError:
+                remove_dead(found.path)
+            except OSError:
+                continue
 
 
 def _queue_length() -> int:

@@ -1,20 +1,21 @@
 """Telling the other processes that listen to a database, from the thread that has committed.
 
 Rule 1: nothing here waits or raises. Whoever cannot be told looks by itself.
-Rule 2: who is there is known without asking, for a moment. A listener that has come meanwhile
-looks once more when the moment is over, see `KNOWN_FOR_S`.
-Rule 3: no socket sends twice. What a receiver has not read counts against the socket that sent it,
-so one that is stuck would soon silence a lasting socket for all others.
+Rule 2: who is there, and by which name, is known without asking for a moment. A listener that has
+come meanwhile looks once more when the moment is over, see `KNOWN_FOR_S`.
+Rule 3: a socket serves one announcement. What a receiver has not read counts against the socket
+that sent it, so one that is stuck would soon silence a lasting socket for all others.
 """
 
 import errno
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from ._datagrams import LOOK_AT_EVERYTHING
-from ._socket_folder import SocketFolder, remove_dead
+from ..signal_marks import SignalMark
+from ._datagrams import LOOK_AT_EVERYTHING, datagram_of
+from ._socket_folder import FoundSocket, SocketFolder, remove_dead
 
 KNOWN_FOR_S: Final = 0.05
 """How long a sender goes by the sockets that it found. That is the time of the machine, which all
@@ -33,38 +34,44 @@ class Peers:
     __slots__ = ("_folder", "_known", "_known_until", "_own")
 
     def __init__(self, folder: SocketFolder, own: Callable[[], str | None]) -> None:
-        """`own` is the path of the socket that is ours, and is not told."""
+        """`own` is what the path of our own socket begins with, which is not told."""
         self._folder = folder
         self._own = own
-        self._known: Sequence[str] = ()
+        self._known: Sequence[FoundSocket] = ()
         self._known_until = float("-inf")
 
-    def present(self) -> Sequence[str]:
-        """The paths of their sockets."""
+    def present(self) -> Sequence[FoundSocket]:
+        """Their sockets."""
         now = time.monotonic()
         if now >= self._known_until:
             own = self._own()
-            found = [path for path in self._folder.sockets() if path != own]
-            self._known = found[:MOST_PEERS]
+            found = self._folder.sockets()
+            if own is not None:
+                found = [each for each in found if not each.path.startswith(own)]
+            self._known = found
             self._known_until = now + KNOWN_FOR_S
         return self._known
 
-    def send(self, peers: Sequence[str], datagram: bytes) -> None:
-        gone: set[str] = set()
-        for start in range(0, len(peers), _PEERS_OF_A_SOCKET):
-            gone.update(_not_there(peers[start : start + _PEERS_OF_A_SOCKET], datagram))
-        if gone:
-            self._known = [path for path in self._known if path not in gone]
+    def tell(self, marks: Collection[SignalMark]) -> None:
+        """Tell those who want to hear of any of the kinds."""
+        kinds = {mark.kind[0] for mark in marks}
+        wanting = [found.path for found in self._known if found.wants(kinds)]
+        if not _send(wanting[:MOST_PEERS], datagram_of(marks)):
+            self._known_until = float("-inf")
 
 
-def _not_there(peers: Sequence[str], datagram: bytes) -> Sequence[str]:
-    """Send to some; those that are not there any more."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-            out.setblocking(False)
-            return [path for path in peers if not _is_there(out, path, datagram)]
-    except OSError:  # this process has no descriptor left
-        return ()
+def _send(paths: Sequence[str], datagram: bytes) -> bool:
+    """Send to all of them; `False` if any is gone, or goes by another name now."""
+    all_there = True
+    for start in range(0, len(paths), _PEERS_OF_A_SOCKET):
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.setblocking(False)
+                for path in paths[start : start + _PEERS_OF_A_SOCKET]:
+                    all_there &= _is_there(out, path, datagram)
+        except OSError:  # this process has no descriptor left
+            break
+    return all_there
 
 
 def _is_there(out: socket.socket, path: str, datagram: bytes) -> bool:

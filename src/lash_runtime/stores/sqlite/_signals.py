@@ -8,13 +8,13 @@ that moment is found by one more look at its end.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Literal
 
 from ...ports.signals import SignalFilter, SignalSubscription, StoreSignal
 from ..signal_hub import SignalHub
-from ..signal_marks import mark_of
+from ..signal_marks import Interest, mark_of
 from ._database import Database
-from ._datagrams import datagram_of
 from ._mailbox import Mailbox
 from ._peers import KNOWN_FOR_S, Peers
 from ._scope import StorageScope
@@ -35,7 +35,7 @@ class SqliteSignals:
         self._scope = scope
         self._hub = SignalHub()
         self._folder = None if settings.in_memory else SocketFolder(settings.path)
-        self._peers = None if self._folder is None else Peers(self._folder, self._own_path)
+        self._peers = None if self._folder is None else Peers(self._folder, self._own_stem)
         self._mailbox: Mailbox | None = None
         self._watch: VersionWatch | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -49,20 +49,23 @@ class SqliteSignals:
 
     def announce_all(self, signals: Sequence[StoreSignal]) -> None:
         """As `announce`, of what was committed together."""
-        peers = () if self._peers is None else self._peers.present()
-        if not peers and not self._hub.has_listeners:
+        peers = self._peers
+        if peers is not None and not peers.present():
+            peers = None
+        if peers is None and not self._hub.has_listeners:
             return
         marks = dict.fromkeys(map(mark_of, signals))
         self._hub.tell(marks)
-        if peers and self._peers is not None:
-            self._peers.send(peers, datagram_of(marks))
+        if peers is not None:
+            peers.tell(marks)
 
     def listen(self, wanted: SignalFilter) -> SignalSubscription:
         database = self._scope.database
         database.check_owner()
+        interest = Interest(wanted)
         if self._folder is not None:
-            self._reach_out(self._folder, database)
-        return self._hub.listen(wanted)
+            self._reach_out(self._folder, database, interest.kinds)
+        return self._hub.listen(interest)
 
     def end(self) -> None:
         """The storage is closed: end every subscription, and be gone for other processes."""
@@ -79,29 +82,37 @@ class SqliteSignals:
         if self._mailbox is not None:
             self._mailbox.abandon()
 
-    def _own_path(self) -> str | None:
+    def _own_stem(self) -> str | None:
         mailbox = self._mailbox
-        return None if mailbox is None else mailbox.path
+        return None if mailbox is None else mailbox.stem
 
     def _stop_watching(self) -> None:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
 
-    def _reach_out(self, folder: SocketFolder, database: Database) -> None:
-        """See to it that the listener who comes next hears of other processes."""
-        mailbox = self._mailbox
-        if mailbox is not None and not mailbox.is_reachable:
-            mailbox.close()
-            mailbox = None
-        if mailbox is None:
-            mailbox = self._mailbox = Mailbox.open(folder, self._hub)
-            if mailbox is not None:
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(_KNOWN_TO_ALL_S, self._hub.tell_everybody)
-        if mailbox is not None:
-            mailbox.read()
-            self._stop_watching()
-        else:
+    def _reach_out(self, folder: SocketFolder, database: Database, kinds: frozenset[bytes]) -> None:
+        """See to it that a listener to those kinds hears of other processes."""
+        is_known = self._is_known_to_want(folder, kinds)
+        if self._mailbox is None:
             self._watch = self._watch or VersionWatch(database, self._hub)
             self._watch.ask()
+            return
+        self._mailbox.read()
+        self._stop_watching()
+        if not is_known:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_KNOWN_TO_ALL_S, self._hub.tell_everybody)
+
+    def _is_known_to_want(self, folder: SocketFolder, kinds: frozenset[bytes]) -> bool:
+        """Whether senders have known of it for longer than a moment."""
+        if self._mailbox is not None:
+            try:
+                return self._mailbox.wants(kinds)
+            except OSError:  # it is not where it was put, and nobody finds it
+                self._mailbox.close()
+        self._mailbox = Mailbox.open(folder, self._hub)
+        if self._mailbox is not None:
+            with suppress(OSError):
+                self._mailbox.wants(kinds)
+        return False

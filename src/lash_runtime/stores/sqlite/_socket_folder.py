@@ -6,18 +6,30 @@ another spelling of the path leads to the same folder.
 
 Rule 1: only a folder that belongs to this user and to nobody else is used.
 Rule 2: it is made by those who listen, and removed by the last of them that leaves in order.
+Rule 3: the name of a socket says of which kinds of signals it wants to hear, so that no process is
+woken for what nobody waits for in it.
 """
 
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
-_NAME: Final = re.compile("[0-9a-f]{16}")
+_NAME: Final = re.compile("[0-9a-f]{16}-((?:[0-9a-f]{2})*)")
+
+
+class FoundSocket(NamedTuple):
+    """Living or dead. `kinds` are the first bytes of the marks of those that it wants."""
+
+    path: str
+    kinds: frozenset[int]
+
+    def wants(self, kinds: Collection[int]) -> bool:
+        return not self.kinds.isdisjoint(kinds)
 
 
 class SocketFolder:
@@ -39,12 +51,8 @@ class SocketFolder:
             raise PermissionError(f"{root} is not this user's alone")
         return folder
 
-    def new_name(self) -> str:
-        """The name of a socket that nobody else has."""
-        return os.urandom(8).hex()
-
-    def sockets(self) -> Sequence[str]:
-        """The paths of the sockets that are there, living and dead."""
+    def sockets(self) -> Sequence[FoundSocket]:
+        """Those that are there."""
         try:
             root, folder = self._located()
             if not _is_private(root):
@@ -52,7 +60,12 @@ class SocketFolder:
             names = os.listdir(folder)
         except OSError:
             return ()
-        return tuple(f"{folder}/{name}" for name in names if _NAME.fullmatch(name))
+        found = map(_NAME.fullmatch, names)
+        return tuple(
+            FoundSocket(f"{folder}/{name[0]}", frozenset(bytes.fromhex(name[1])))
+            for name in found
+            if name is not None
+        )
 
     def remove(self) -> None:
         """Remove the folder if it is empty."""
@@ -70,6 +83,16 @@ class SocketFolder:
             root = f"{tempfile.gettempdir()}/lash-{os.geteuid()}"
             self._paths = (root, f"{root}/{name}")
         return self._paths
+
+
+def new_stem() -> str:
+    """The beginning of a name that nobody else has."""
+    return f"{os.urandom(8).hex()}-"
+
+
+def named_after(stem: str, kinds: Iterable[bytes]) -> str:
+    """The name of the socket that wants those kinds."""
+    return stem + bytes(sorted({kind[0] for kind in kinds})).hex()
 
 
 def remove_dead(path: str) -> None:
