@@ -19,6 +19,7 @@ from lash_runtime.testing.conformance import (
     DurableProcessEnvConformance,
     DurableQueueConformance,
     DurableStorageConformance,
+    SignalsBetweenConformance,
     StorageConformance,
 )
 
@@ -30,6 +31,7 @@ class EveryCase(
     DurableStorageConformance,
     DurableQueueConformance,
     DurableProcessEnvConformance,
+    SignalsBetweenConformance,
 ):
     """All that a storage is held to."""
 
@@ -44,6 +46,12 @@ SHOWN_ELSEWHERE: Final = {
     "test_a_store_that_collects_nothing_says_so",
     "test_collection_counts_what_it_follows_and_keeps",
     "test_collection_removes_what_was_superseded",
+    # No call of a store: test_broken_signals.py.
+    "test_a_second_waiter_is_refused",
+    "test_closing_ends_a_wait_and_may_be_repeated",
+    "test_closing_the_storage_ends_every_wait",
+    "test_iteration_is_one_look_after_the_other",
+    "test_one_who_waits_is_woken_from_any_thread",
 }
 ASSERTIONS: Final = {"raised_by", "assert_busy", "assert_group"}
 """What cases have in common and assert by; other helpers only prepare."""

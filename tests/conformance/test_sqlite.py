@@ -12,6 +12,7 @@ from lash_runtime.testing.conformance import (
     DurableProcessEnvConformance,
     DurableQueueConformance,
     DurableStorageConformance,
+    SignalsBetweenConformance,
     StorageConformance,
 )
 
@@ -21,6 +22,7 @@ class TestSqliteFile(
     DurableStorageConformance,
     DurableQueueConformance,
     DurableProcessEnvConformance,
+    SignalsBetweenConformance,
 ):
     durability_tier = DurabilityTier.DURABLE
 

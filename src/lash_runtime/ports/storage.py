@@ -13,6 +13,7 @@ from .ids import IdSource
 from .persistence import RuntimePersistence
 from .process_env import ProcessExecutionEnvStore
 from .session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
+from .signals import StoreSignals
 from .turn_ledger import StoredUnfinishedTurn
 
 
@@ -86,6 +87,12 @@ class Storage(Protocol):
 
     @property
     def process_env_store(self) -> ProcessExecutionEnvStore: ...
+
+    @property
+    def signals(self) -> StoreSignals:
+        """Word of what is committed. A place that gives none has the `LocalSignals` of
+        `stores/local_signals.py`."""
+        ...
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         """Use the core's clock and ids. Called once, before `open`."""

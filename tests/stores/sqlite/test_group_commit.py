@@ -9,8 +9,12 @@ import anyio
 import pytest
 
 from lash_runtime.ports.store_errors import HeadRevisionConflict, StoreBackendError
-from lash_runtime.stores.sqlite._group_commit import MAX_GROUP_BODIES, MAX_GROUP_BYTES
-from stores.sqlite.writers import Body, Writer, a_writer, inserts, inserts_then_raises
+from lash_runtime.stores.sqlite._group_commit import (
+    MAX_GROUP_BODIES,
+    MAX_GROUP_BYTES,
+    GroupCommit,
+)
+from stores.sqlite.writers import Body, Writer, a_writer, inserts, inserts_then_raises, tells
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +105,7 @@ async def test_a_commit_that_fails_is_told_to_all_who_wrote(writer: Writer) -> N
             db.execute("INSERT INTO child (parent) VALUES (?)", (number,))
             return number
 
-        return body
+        return tells(number, body)
 
     def set_up(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA foreign_keys = ON")
@@ -111,7 +115,52 @@ async def test_a_commit_that_fails_is_told_to_all_who_wrote(writer: Writer) -> N
     answers = await writer.together(owes(5), inserts(1))
     assert [type(answer) for answer in answers] == [StoreBackendError, StoreBackendError]
     assert writer.stored() == []
+    assert writer.announced == []
     assert await writer.writes.submit(inserts(2)) == 2
+
+
+async def test_what_is_committed_is_announced_and_nothing_else(writer: Writer) -> None:
+    """A write that was refused has changed nothing that anybody could look at."""
+    await writer.together(
+        tells(1, inserts(1)), tells(2, inserts_then_raises(2)), tells(3, inserts(3))
+    )
+    assert [signal.session_id for signal in writer.announced] == ["s1", "s3"]
+    for refused in (inserts_then_raises(4), inserts(1)):
+        await writer.together(tells(4, refused))
+    assert len(writer.announced) == 2
+
+
+async def test_it_is_announced_before_the_answer_and_after_the_commit(writer: Writer) -> None:
+    """Whoever is told can see it, and whoever has the answer knows that all were told."""
+    seen: list[list[int]] = []
+    writes = GroupCommit(writer.thread, lambda signals: seen.append(writer.stored()))
+    await writes.submit(tells(1, inserts(1)))
+    assert seen == [[1]]
+
+
+async def test_what_is_run_again_is_announced_once(writer: Writer) -> None:
+    """A neighbour has ended the transaction of all; each is then committed by itself."""
+
+    def ends_it(db: sqlite3.Connection) -> int:
+        db.execute("ROLLBACK")
+        return 0
+
+    await writer.together(tells(1, inserts(1)), tells(2, ends_it), tells(3, inserts(3)))
+    assert [signal.session_id for signal in writer.announced] == ["s1", "s3"]
+
+
+async def test_an_announcement_that_fails_is_no_failure_of_the_write(
+    writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is committed is committed; a hint is not worth a wrong answer."""
+
+    def breaks(_: object) -> None:
+        raise RuntimeError("nobody is to be reached")
+
+    writes = GroupCommit(writer.thread, breaks)
+    assert await writes.submit(tells(1, inserts(1))) == 1
+    assert writer.stored() == [1]
+    assert "could not be announced" in caplog.text
 
 
 async def test_a_group_is_bounded_by_number(writer: Writer) -> None:

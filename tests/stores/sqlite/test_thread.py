@@ -54,6 +54,31 @@ async def test_a_cancelled_caller_leaves_the_thread_usable() -> None:
     await thread.close()
 
 
+async def test_a_question_is_answered_on_the_loop_and_holds_up_nobody() -> None:
+    """In its turn, also when it fails; a connection that is closed does not answer."""
+    thread = await DatabaseThread.start(connect)
+    answers: list[object] = []
+    here = threading.get_ident()
+
+    def answered(found: object) -> None:
+        answers.append((found, threading.get_ident() == here))
+
+    def forty_two(db: sqlite3.Connection) -> int:
+        return int(db.execute("SELECT 42").fetchone()[0])
+
+    def nothing(db: sqlite3.Connection) -> int:
+        return int(db.execute("SELECT 1 FROM nowhere").fetchone()[0])
+
+    thread.ask(forty_two, answered)
+    thread.ask(nothing, answered)
+    assert await thread.run(forty_two) == 42
+    assert answers == [(42, True), (None, True)]
+    await thread.close()
+    thread.ask(forty_two, answered)
+    await anyio.wait_all_tasks_blocked()
+    assert len(answers) == 2
+
+
 async def test_what_opening_raises_reaches_the_opener() -> None:
     """And leaves no thread behind."""
 

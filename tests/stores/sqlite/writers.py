@@ -8,8 +8,10 @@ from pathlib import Path
 
 import anyio
 
+from lash_runtime.ports.signals import SignalKind, StoreSignal
 from lash_runtime.ports.store_errors import HeadRevisionConflict
 from lash_runtime.stores.sqlite._group_commit import GroupCommit
+from lash_runtime.stores.sqlite._outbox import WritingConnection, tell
 from lash_runtime.stores.sqlite._thread import DatabaseThread
 
 Body = Callable[[sqlite3.Connection], int]
@@ -22,7 +24,8 @@ class Writer:
         self.path = path
         self.thread = thread
         self.statements = statements
-        self.writes = GroupCommit(thread)
+        self.announced: list[StoreSignal] = []
+        self.writes = GroupCommit(thread, self.announced.extend)
 
     @property
     def transactions(self) -> int:
@@ -61,7 +64,9 @@ async def a_writer(path: Path) -> AsyncIterator[Writer]:
     statements: list[str] = []
 
     def connect() -> sqlite3.Connection:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, factory=WritingConnection
+        )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, filling BLOB)")
         db.set_trace_callback(statements.append)
@@ -86,3 +91,13 @@ def inserts_then_raises(number: int) -> Body:
         raise HeadRevisionConflict(expected=1, actual=2)
 
     return body
+
+
+def tells(number: int, body: Body) -> Body:
+    """`body`, which has something to tell if it is committed."""
+
+    def telling(db: sqlite3.Connection) -> int:
+        tell(db, SignalKind.TURN_SETTLED, f"s{number}", "t")
+        return body(db)
+
+    return telling

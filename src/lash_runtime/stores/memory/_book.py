@@ -5,7 +5,7 @@ loop that makes each call a transaction.
 Rule 2: a commit costs what it adds. What is stored is immutable, so reads share it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import assert_never
 
@@ -35,6 +35,7 @@ from ...ports.session_state import (
     SessionReadScope,
     frames_with_state,
 )
+from ...ports.signals import SignalKind, StoreSignal
 from ...ports.store_errors import (
     HeadRevisionConflict,
     RuntimeTurnCommitConflict,
@@ -81,6 +82,21 @@ class Numbers:
         self.work = count(1)
 
 
+class _BookLane(Lane):
+    """The lane of a book, which tells when it becomes free."""
+
+    __slots__ = ("_announce",)
+
+    def __init__(
+        self, session_id: str, last_token: int, announce: Callable[[StoreSignal], None]
+    ) -> None:
+        super().__init__(session_id, last_token)
+        self._announce = announce
+
+    def _freed(self) -> None:
+        self._announce(StoreSignal(SignalKind.LANE_FREE, self._session_id))
+
+
 class SessionBook:
     """The rows of one session, as long as it is not deleted: another one begins for its id."""
 
@@ -104,7 +120,13 @@ class SessionBook:
     )
 
     def __init__(
-        self, session_id: str, numbers: Numbers, *, generation: int = 1, last_token: int = 0
+        self,
+        session_id: str,
+        numbers: Numbers,
+        announce: Callable[[StoreSignal], None],
+        *,
+        generation: int = 1,
+        last_token: int = 0,
     ) -> None:
         """`last_token` is the fencing token of the last lease that anybody held under this id."""
         self.session_id = session_id
@@ -113,8 +135,8 @@ class SessionBook:
         self.created_at_ms = 0
         self.updated_at_ms = 0
         self.digest = SessionDigest()
-        self.lane = Lane(session_id, last_token)
-        self.turns = TurnRows(session_id, generation)
+        self.lane = _BookLane(session_id, last_token, announce)
+        self.turns = TurnRows(session_id, generation, announce)
         self.work = WorkQueue(session_id, self.lane, numbers.work)
         self.inputs = PendingInputs(session_id, self.lane, numbers.inputs)
         self.attachments = Manifest(session_id)

@@ -3,7 +3,9 @@
 from ...model.records import dataclass
 from ...ports.clock import Clock, SystemClock
 from ...ports.ids import IdSource, SystemIds
+from ...ports.signals import SignalKind, StoreSignal
 from ...ports.store_errors import StoreBackendError, StoredSessionDeleted
+from ..local_signals import LocalSignals
 from ..owner import StorageOwner
 from ._book import Numbers, SessionBook
 
@@ -22,6 +24,7 @@ class Library:
     def __init__(self) -> None:
         self.clock: Clock = SystemClock()
         self.ids: IdSource = SystemIds()
+        self.signals = LocalSignals(hears_all=True, check=self.check_open)
         self._owner: StorageOwner | None = None
         self._books: dict[str, SessionBook] = {}
         self._graves: dict[str, _Grave] = {}
@@ -36,6 +39,7 @@ class Library:
             book = self._books[session_id] = SessionBook(
                 session_id,
                 self._numbers,
+                self.signals.announce,
                 generation=grave.generation + 1,
                 last_token=grave.last_token,
             )
@@ -60,6 +64,7 @@ class Library:
         book = self._books.pop(session_id, None)
         if book is not None:
             self._graves[session_id] = _Grave(book.generation, book.lane.counter)
+            self.signals.announce(StoreSignal(SignalKind.SESSION_DELETED, session_id))
         return book
 
     def exists(self, session_id: str) -> bool:
@@ -85,6 +90,7 @@ class Library:
         if self._owner is not None and not self._owner.has_ended:
             self._owner.check()
         self._owner = None
+        self.signals.end()
 
     def check_open(self) -> None:
         """Raise `StoreBackendError` unless the storage is open, and as `StorageOwner.check`."""

@@ -20,6 +20,7 @@ from ...ports.session_catalogue import (
 )
 from ...ports.storage import SessionStoreCreateRequest
 from ...ports.turn_ledger import StoredUnfinishedTurn, TurnRow
+from ..local_signals import LocalSignals
 from ._attachments import MemoryAttachments
 from ._book import SessionBook
 from ._library import Library
@@ -157,6 +158,10 @@ class MemoryStorage:
     @property
     def process_env_store(self) -> MemoryProcessEnvs:
         return self._process_envs
+
+    @property
+    def signals(self) -> LocalSignals:
+        return self._library.signals
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         self._library.clock = clock

@@ -1,7 +1,10 @@
 """The rows of one session's turns. A row that is settled has lost its input and never moves."""
 
+from collections.abc import Callable
+
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
 from ...model.records import replace
+from ...ports.signals import SignalKind, StoreSignal
 from ...ports.store_errors import StoreBackendError
 from ...ports.turn_ledger import (
     TurnAcceptance,
@@ -14,11 +17,14 @@ from ...ports.turn_ledger import (
 class TurnRows:
     """All turns of one session, and which of them are unfinished."""
 
-    __slots__ = ("_generation", "_rows", "_session_id", "_unfinished")
+    __slots__ = ("_announce", "_generation", "_rows", "_session_id", "_unfinished")
 
-    def __init__(self, session_id: str, generation: int) -> None:
+    def __init__(
+        self, session_id: str, generation: int, announce: Callable[[StoreSignal], None]
+    ) -> None:
         self._session_id = session_id
         self._generation = generation
+        self._announce = announce
         self._rows: dict[str, TurnRow] = {}
         self._unfinished: dict[str, TurnRow] = {}
 
@@ -63,6 +69,7 @@ class TurnRows:
             journaled=acceptance.journaled,
         )
         self.put(row)
+        self._tell(SignalKind.TURN_ACCEPTED, row)
         return row
 
     def settled(self, settlement: TurnSettlement, fencing_token: int, now_ms: int) -> TurnRow:
@@ -104,5 +111,9 @@ class TurnRows:
         self._rows[row.turn_id] = row
         if row.state.is_settled:
             self._unfinished.pop(row.turn_id, None)
+            self._tell(SignalKind.TURN_SETTLED, row)
         else:
             self._unfinished[row.turn_id] = row
+
+    def _tell(self, kind: SignalKind, row: TurnRow) -> None:
+        self._announce(StoreSignal(kind, self._session_id, row.turn_id))

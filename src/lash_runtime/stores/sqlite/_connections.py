@@ -12,6 +12,7 @@ from typing import Final, Literal
 from ...model.records import dataclass
 from ...ports.store_errors import StoreSchemaUnsupported
 from ._migrations import CURRENT, Schema, Standing, prepare, standing, version_of
+from ._outbox import WritingConnection
 
 MEMORY: Final = ":memory:"
 
@@ -45,7 +46,7 @@ class ConnectionSettings:
 
 def open_writer(settings: ConnectionSettings) -> sqlite3.Connection:
     """The connection that writes; makes the tables of a new database, and moves an old one on."""
-    db = _connect(settings)
+    db = _connect(settings, WritingConnection)
     try:
         found = standing(db, settings.path, settings.schema)
         if found is Standing.EMPTY:
@@ -94,8 +95,12 @@ def open_read_only(path: str) -> sqlite3.Connection:
     return db
 
 
-def _connect(settings: ConnectionSettings) -> sqlite3.Connection:
-    db = sqlite3.connect(settings.path, isolation_level=None, check_same_thread=False)
+def _connect(
+    settings: ConnectionSettings, factory: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        settings.path, isolation_level=None, check_same_thread=False, factory=factory
+    )
     try:
         db.execute(f"PRAGMA busy_timeout = {settings.busy_timeout_ms}")
         db.execute(f"PRAGMA synchronous = {settings.synchronous}")

@@ -17,7 +17,7 @@ from ...ports.store_errors import StoreBackendError
 from ..owner import StorageOwner
 from ._connections import ConnectionSettings, open_reader, open_writer
 from ._failures import store_error
-from ._group_commit import GroupCommit
+from ._group_commit import Announce, GroupCommit
 from ._migrations import check_unmoved
 from ._thread import DatabaseThread
 
@@ -45,24 +45,31 @@ class Database:
     __slots__ = ("_owner", "_readers", "_settings", "_writer", "_writes")
 
     def __init__(
-        self, settings: ConnectionSettings, writer: DatabaseThread, readers: list[_Reader]
+        self,
+        settings: ConnectionSettings,
+        writer: DatabaseThread,
+        readers: list[_Reader],
+        announce: Announce,
     ) -> None:
         self._settings = settings
         self._owner = StorageOwner()
         self._writer = writer
-        self._writes = GroupCommit(writer)
+        self._writes = GroupCommit(writer, announce)
         self._readers = readers
 
     @classmethod
-    async def open(cls, settings: ConnectionSettings) -> "Database":
-        """Raises `StoreSchemaUnsupported`, or the `StoreError` of a file that cannot be used."""
+    async def open(cls, settings: ConnectionSettings, announce: Announce) -> "Database":
+        """`announce` is told, on another thread, what is committed.
+
+        Raises `StoreSchemaUnsupported`, or the `StoreError` of a file that cannot be used."""
         threads: list[DatabaseThread] = []
         try:
             threads.append(await DatabaseThread.start(partial(open_writer, settings)))
             if not settings.in_memory:
                 for _ in range(READERS):
                     threads.append(await DatabaseThread.start(partial(open_reader, settings)))
-            opened = cls(settings, threads[0], [_Reader(thread) for thread in threads[1:]])
+            readers = [_Reader(thread) for thread in threads[1:]]
+            opened = cls(settings, threads[0], readers, announce)
             threads = []
         except sqlite3.Error as error:
             raise store_error(error) from error
@@ -123,6 +130,13 @@ class Database:
                 await thread.close()
         except sqlite3.Error as error:
             raise store_error(error) from error
+
+    def ask(
+        self, body: Callable[[sqlite3.Connection], T], then: Callable[[T | None], None]
+    ) -> None:
+        """Have the connection that writes asked between two transactions; see
+        `DatabaseThread.ask`."""
+        self._writer.ask(body, then)
 
     async def close(self) -> None:
         """Wait for what was submitted. The last connection to close folds the log away."""

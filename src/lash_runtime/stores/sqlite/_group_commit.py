@@ -7,24 +7,32 @@ Rule 3: in a group each body has a savepoint of its own, so one that raises is u
 Rule 4: an error may end the whole transaction (a full disk, a failing one). Then the body that
 met it gets the error, and the others are run again, one transaction each.
 Rule 5: nobody waits for company. A group is what has gathered while the thread was busy.
-Rule 6: a body that asks to be alone shares its transaction with nobody, so that a slice of upkeep
+Rule 6: what a body has to tell is announced once its COMMIT has succeeded, and by nothing else.
+Rule 7: a body that asks to be alone shares its transaction with nobody, so that a slice of upkeep
 neither holds back a turn's commit nor is undone with it.
 """
 
+import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar, cast
 
 from anyio import CancelScope
 
+from ...ports.signals import StoreSignal
 from ...ports.store_errors import StoreBackendError
+from . import _outbox
 from ._failures import store_error
 from ._thread import DatabaseThread
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+Announce = Callable[[Sequence[StoreSignal]], None]
 
 MAX_GROUP_BODIES: Final = 128
 MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
@@ -34,7 +42,17 @@ MAX_GROUP_BYTES: Final = 4 * 1024 * 1024
 class _Job(Generic[T]):
     """A body that waits, and how it ended. The thread takes it, or its caller withdraws it."""
 
-    __slots__ = ("_gate", "_taken", "alone", "body", "error", "result", "settled", "size")
+    __slots__ = (
+        "_gate",
+        "_taken",
+        "alone",
+        "body",
+        "error",
+        "result",
+        "settled",
+        "signals",
+        "size",
+    )
 
     def __init__(self, body: Callable[[sqlite3.Connection], T], size: int, *, alone: bool) -> None:
         self.body = body
@@ -42,6 +60,7 @@ class _Job(Generic[T]):
         self.alone = alone
         self.result: T | None = None
         self.error: Exception | None = None
+        self.signals: Sequence[StoreSignal] = ()
         self.settled = False
         self._gate = threading.Lock()
         self._taken = False
@@ -66,12 +85,14 @@ class _Job(Generic[T]):
 
 
 class GroupCommit:
-    """The writes of one connection. All methods but `submit` run on its thread."""
+    """The writes of one connection. All methods but `submit` run on its thread, and so does
+    `announce`, which is told what was committed before anybody gets an answer."""
 
-    __slots__ = ("_thread", "_waiting")
+    __slots__ = ("_announce", "_thread", "_waiting")
 
-    def __init__(self, thread: DatabaseThread) -> None:
+    def __init__(self, thread: DatabaseThread, announce: Announce) -> None:
         self._thread = thread
+        self._announce = announce
         self._waiting: deque[_Job[object]] = deque()
 
     async def submit(
@@ -144,8 +165,18 @@ class GroupCommit:
                 for job in written:
                     job.error = StoreBackendError(f"the commit itself failed: {store_error(error)}")
                     job.error.__cause__ = error
+            else:
+                self._tell([signal for job in written for signal in job.signals])
         for job in taken:
             job.settle(job.error)
+
+    def _tell(self, signals: Sequence[StoreSignal]) -> None:
+        if signals:
+            try:
+                self._announce(signals)
+            except Exception:
+                # What was written is written, and whoever was not told looks by itself.
+                log.exception("what was committed could not be announced")
 
 
 def _nothing(_: sqlite3.Connection) -> None:
@@ -163,6 +194,7 @@ def _attempt(db: sqlite3.Connection, job: _Job[object], *, alone: bool) -> None:
         job.error = store_error(error)
     except Exception as error:
         job.error = error
+    job.signals = _outbox.taken(db)
     if alone or not db.in_transaction:
         return
     if job.error is not None:

@@ -9,7 +9,9 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from ...ports.leases import LeaseOwnerIdentity, LeaseOwnerLiveness, SessionExecutionLease
+from ...ports.signals import SignalKind
 from ..lane import Lane
+from . import _outbox
 from ._records import decode_as
 
 LOAD: Final = """
@@ -89,3 +91,4 @@ class StoredLane(Lane):
 
     def _freed(self) -> None:
         self._db.execute(FREE, (self._session_id,))
+        _outbox.tell(self._db, SignalKind.LANE_FREE, self._session_id)

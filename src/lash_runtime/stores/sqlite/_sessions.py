@@ -11,7 +11,9 @@ from typing import Final
 
 from ...kernel.session_digest import SessionDigest
 from ...model.records import dataclass
+from ...ports.signals import SignalKind
 from ...ports.store_errors import StoredSessionDeleted
+from . import _outbox
 
 FIRST_GENERATION: Final = 1
 
@@ -127,7 +129,10 @@ def begin(db: sqlite3.Connection, session_id: str, now_ms: int) -> int | None:
 
 def bury(db: sqlite3.Connection, session_id: str, now_ms: int) -> bool:
     """End the living incarnation; `False` if there is none."""
-    return db.execute(BURY, (now_ms, session_id)).rowcount > 0
+    if db.execute(BURY, (now_ms, session_id)).rowcount == 0:
+        return False
+    _outbox.tell(db, SignalKind.SESSION_DELETED, session_id)
+    return True
 
 
 def mark_swept(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:

@@ -28,6 +28,7 @@ from ._maintenance import SqliteMaintenance
 from ._process_envs import SqliteProcessEnvs
 from ._references import SqliteAttachmentReferences
 from ._scope import StorageScope
+from ._signals import SqliteSignals
 from ._store import SqliteSessionStore
 
 BUSY_TIMEOUT_MS = 15_000
@@ -145,6 +146,7 @@ class SqliteStorage:
         self._attachments = SqliteAttachments(self._scope)
         self._process_envs = SqliteProcessEnvs(self._scope)
         self._maintenance = SqliteMaintenance(self._scope)
+        self._signals = SqliteSignals(self._scope)
 
     @property
     def path(self) -> str:
@@ -162,6 +164,10 @@ class SqliteStorage:
     @property
     def process_env_store(self) -> SqliteProcessEnvs:
         return self._process_envs
+
+    @property
+    def signals(self) -> SqliteSignals:
+        return self._signals
 
     @property
     def maintenance(self) -> SqliteMaintenance:
@@ -182,7 +188,8 @@ class SqliteStorage:
             if self._scope.is_open:
                 self._scope.database.check_owner()
             else:
-                self._scope.opened(await Database.open(self._scope.settings))
+                announce = self._signals.announce_all
+                self._scope.opened(await Database.open(self._scope.settings, announce))
 
     async def aclose(self) -> None:
         async with self._opening:
@@ -190,7 +197,10 @@ class SqliteStorage:
                 self._scope.database.check_owner()
             database = self._scope.closed()
             if database is not None:
-                await database.close()
+                try:
+                    await database.close()
+                finally:
+                    self._signals.end()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -204,6 +214,7 @@ class SqliteStorage:
         database = None if scope is None else scope.closed()
         if database is not None:
             database.abandon()
+            self._signals.abandon()
             warn(
                 f"the SQLite storage of {self.path} was never closed: "
                 "use it as `async with`, or call aclose()",

@@ -8,6 +8,7 @@ queue any function for the connection's thread, and `_thread`, to keep the threa
 the end of the interpreter.
 """
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
@@ -75,6 +76,25 @@ class DatabaseThread:
         Cancellation: the caller stops waiting; a body that was submitted still runs.
         """
         return cast("T", await self._execute(body, self._database))
+
+    def ask(
+        self, body: Callable[[sqlite3.Connection], T], then: Callable[[T | None], None]
+    ) -> None:
+        """Have `then` called on the running loop with what `body` answers, `None` if it raises.
+
+        Nobody waits for it: a connection that is closed by then does not answer.
+        """
+        loop = asyncio.get_running_loop()
+
+        def answer() -> None:
+            try:
+                found = body(self._database)
+            except sqlite3.Error:
+                loop.call_soon_threadsafe(then, None)
+            else:
+                loop.call_soon_threadsafe(then, found)
+
+        self._connection._tx.put_nowait((None, answer))  # noqa: SLF001
 
     async def close(self) -> None:
         """Run what was submitted, then close the connection and end the thread."""

@@ -13,6 +13,7 @@ from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
 from ...model.policy import SessionPolicy
 from ...model.records import replace
 from ...model.turn_input import TurnInput
+from ...ports.signals import SignalKind
 from ...ports.store_errors import StoreBackendError
 from ...ports.turn_ledger import (
     EffectSummary,
@@ -25,7 +26,7 @@ from ...ports.turn_ledger import (
     TurnSettlement,
     TurnState,
 )
-from . import _journal, _sessions
+from . import _journal, _outbox, _sessions
 from ._records import decode, decode_as, decode_member
 
 _MEMBERS: Final = TypeAdapter(tuple[str, ...])
@@ -143,6 +144,7 @@ def start(
             row.accepted_at_ms,
         ),
     )
+    _outbox.tell(db, SignalKind.TURN_ACCEPTED, row.session_id, row.turn_id)
     return row
 
 
@@ -188,6 +190,7 @@ def settle(
     )
     if journaled:
         _journal.remove(db, session_id, turn_id)
+    _outbox.tell(db, SignalKind.TURN_SETTLED, session_id, turn_id)
 
 
 def adopt(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: int) -> TurnRow:
@@ -234,6 +237,7 @@ def discard_unfinished(db: sqlite3.Connection, session_id: str, now_ms: int) -> 
     for row in unfinished(db, session_id):
         state = discarded(row.state).value
         db.execute(SETTLE, (state, now_ms, None, None, None, session_id, row.turn_id))
+        _outbox.tell(db, SignalKind.TURN_SETTLED, session_id, row.turn_id)
     _journal.remove_all(db, session_id)
 
 

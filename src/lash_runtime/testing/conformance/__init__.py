@@ -41,6 +41,8 @@ _SUITES = (
     "sessions",
     "settlement",
     "starting",
+    "signals",
+    "signals_between",
     "turn_input_cancels",
     "turn_input_claims",
     "turn_input_deferral",
@@ -80,6 +82,8 @@ from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .settlement import SettlementConformance  # noqa: E402
+from .signals import SignalConformance  # noqa: E402
+from .signals_between import SignalsBetweenConformance  # noqa: E402
 from .starting import TurnStartConformance  # noqa: E402
 from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
 from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
@@ -119,6 +123,8 @@ __all__ = [
     "ReplayStoreFactory",
     "SessionConformance",
     "SettlementConformance",
+    "SignalConformance",
+    "SignalsBetweenConformance",
     "StorageConformance",
     "TurnInputCancelConformance",
     "TurnInputClaimConformance",
@@ -159,6 +165,7 @@ class StorageConformance(
     TurnInputDeferralConformance,
     WaitingDeletionConformance,
     ProcessEnvConformance,
+    SignalConformance,
 ):
     """All cases that hold for any storage."""
 

@@ -20,6 +20,7 @@ from . import (
     LiveReplayConformance,
     Part,
     ReplayStoreFactory,
+    SignalsBetweenConformance,
     StorageConformance,
 )
 from .plugin import factory_of
@@ -53,6 +54,7 @@ class TestDurableStorage(
     DurableStorageConformance,
     DurableQueueConformance,
     DurableProcessEnvConformance,
+    SignalsBetweenConformance,
 ):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
