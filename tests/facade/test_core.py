@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from pydantic_core import to_jsonable_python
 
 from facade.models import StallingProvider
 from facade.places import Place, a_core, running
@@ -604,7 +605,7 @@ async def test_clock_and_ids_make_a_run_repeatable(place: Place) -> None:
         )
         async with running(core), core.session("s") as session:
             output = await session.turn("x").run()
-            dumped = [m.model_dump(mode="json") for m in session.read_view().messages]
+            dumped = [to_jsonable_python(m) for m in session.read_view().messages]
         return dumped, [activity.id for activity in output.activities] + [output.turn_id]
 
     assert await run(RecordingClock()) == await run(RecordingClock())

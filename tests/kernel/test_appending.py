@@ -1,6 +1,8 @@
 """Nodes that are appended between turns: what they are called, and where they hang."""
 
+from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -21,8 +23,8 @@ from lash_runtime.model.nodes import (
 NOW = "2026-01-01T00:00:00Z"
 
 
-def said(message_id: str, text: str = "hello", **changes: object) -> MessageNode:
-    message = text_message(message_id, MessageRole.USER, text).model_copy(update=changes)
+def said(message_id: str, text: str = "hello", **changes: Any) -> MessageNode:
+    message = replace(text_message(message_id, MessageRole.USER, text), **changes)
     return MessageNode(message=message)
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from pydantic_core import to_json
 
 from kernel.driving import OK, SETTINGS, HandDrivenTurn, broken, call, says
 from lash_runtime.kernel.machine.effects import CallLlm, CallTools, Checkpoint
@@ -204,7 +205,7 @@ def test_text_that_no_store_takes_is_spelled_out() -> None:
     turn.model(says("a\ud800b"))
     turn.checkpoint()
     assert turn.done.outcome == answered("a\\ud800b")
-    turn.added[0].model_dump_json().encode()
+    assert to_json(turn.added[0])
 
 
 # Tool calls

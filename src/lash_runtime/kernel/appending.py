@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from ..model.causes import PluginOrigin
-from ..model.messages import Message, part_id
+from ..model.messages import Message, renumber_parts
 from ..model.nodes import (
     ConversationRecord,
     MessageNode,
@@ -16,6 +16,7 @@ from ..model.nodes import (
     SessionAppendNode,
     SessionNodeRecord,
 )
+from ..model.records import replace
 from .graph import SessionGraph
 from .node_ids import cause_of, message_node_id
 
@@ -79,11 +80,11 @@ def appended_nodes(
 
 def _attributed(message: Message, new_hex: Callable[[], str]) -> Message:
     message_id = message.id or f"m{new_hex()}"
-    changes: dict[str, object] = {"id": message_id}
-    if message.origin is None:
-        changes["origin"] = PluginOrigin(plugin_id="plugin")
-        changes["parts"] = tuple(
-            part.model_copy(update={"id": part_id(message_id, index)})
-            for index, part in enumerate(message.parts)
-        )
-    return message.model_copy(update=changes)
+    if message.origin is not None:
+        return replace(message, id=message_id)
+    return replace(
+        message,
+        id=message_id,
+        origin=PluginOrigin(plugin_id="plugin"),
+        parts=renumber_parts(message_id, message.parts),
+    )

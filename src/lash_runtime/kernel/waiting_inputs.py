@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from ..model.causes import PluginOrigin
-from ..model.messages import Message, MessageRole, Part, PartKind, part_id
+from ..model.messages import Message, MessageRole, Part, PartKind, renumber_parts
 from ..model.turn_input import (
     AttachmentItem,
     ImageBlob,
@@ -57,10 +57,7 @@ def injected_message(message_id: str, turn_input: TurnInput) -> Message | None:
     return Message(
         id=message_id,
         role=MessageRole.USER,
-        parts=tuple(
-            part.model_copy(update={"id": part_id(message_id, index)})
-            for index, part in enumerate(parts)
-        ),
+        parts=renumber_parts(message_id, parts),
         origin=PluginOrigin(plugin_id="turn_input", transient=True),
     )
 

@@ -47,6 +47,11 @@ def absent_when_none() -> Any:
     return Field(exclude_if=_is_absent)
 
 
+def absent_when_empty() -> Any:
+    """The same for a field whose falsy default is absent from the JSON."""
+    return Field(exclude_if=_is_empty)
+
+
 def omitted_when_empty(default: Any) -> Any:
     """A field whose falsy `default` is absent from the JSON."""
     if isinstance(default, dict):

@@ -1,4 +1,9 @@
-"""Messages and their parts: the unit of a transcript, as stored and as shown to a host."""
+"""Messages and their parts: the unit of a transcript, as stored and as shown to a host.
+
+Both are plain records and no pydantic models: every session in memory holds all of its transcript,
+and the collector has a third as much to look at. They are written and read as strictly as models
+are, as part of whatever they are in.
+"""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -6,9 +11,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ._value import Value, omitted_when_empty, omitted_when_none
+from ._value import (
+    STRICT_RECORD,
+    Value,
+    absent_when_empty,
+    absent_when_none,
+    omitted_when_empty,
+    omitted_when_none,
+)
 from .attachments import AttachmentRef
 from .causes import MessageOrigin, PluginOrigin
+from .records import dataclass, replace
 
 
 class MessageRole(StrEnum):
@@ -97,28 +110,34 @@ PruneState = Annotated[ClearedPart | DeletedPart | SummarizedPart, Field(discrim
 """How a part was pruned from the prompt; an intact part has none."""
 
 
-class Part(Value):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
     """One piece of a message: text, a tool call, its result, reasoning, an image."""
+
+    __pydantic_config__ = STRICT_RECORD
 
     id: str
     kind: PartKind
     content: str = ""
-    attachments: tuple[AttachmentRef, ...] = omitted_when_empty(())
-    tool_call_id: str | None = omitted_when_none()
-    tool_name: str | None = omitted_when_none()
-    tool_replay: ProviderReplayMeta | None = omitted_when_none()
-    prune_state: PruneState | None = omitted_when_none()
-    reasoning_meta: ProviderReasoningReplay | None = omitted_when_none()
-    response_meta: ResponseTextMeta | None = omitted_when_none()
+    attachments: Annotated[tuple[AttachmentRef, ...], absent_when_empty()] = ()
+    tool_call_id: Annotated[str | None, absent_when_none()] = None
+    tool_name: Annotated[str | None, absent_when_none()] = None
+    tool_replay: Annotated[ProviderReplayMeta | None, absent_when_none()] = None
+    prune_state: Annotated[PruneState | None, absent_when_none()] = None
+    reasoning_meta: Annotated[ProviderReasoningReplay | None, absent_when_none()] = None
+    response_meta: Annotated[ResponseTextMeta | None, absent_when_none()] = None
 
 
-class Message(Value):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
     """One entry of a transcript."""
+
+    __pydantic_config__ = STRICT_RECORD
 
     id: str
     role: MessageRole
     parts: tuple[Part, ...] = ()
-    origin: MessageOrigin | None = omitted_when_none()
+    origin: Annotated[MessageOrigin | None, absent_when_none()] = None
 
     @property
     def transient(self) -> bool:
@@ -154,7 +173,4 @@ def part_id(message_id: str, index: int) -> str:
 
 def renumber_parts(message_id: str, parts: Iterable[Part]) -> tuple[Part, ...]:
     """Give `parts` the ids they must carry inside the message `message_id`."""
-    return tuple(
-        part.model_copy(update={"id": part_id(message_id, index)})
-        for index, part in enumerate(parts)
-    )
+    return tuple(replace(part, id=part_id(message_id, index)) for index, part in enumerate(parts))

@@ -35,11 +35,12 @@ REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id")
 
 
 class Attempt:
-    """`request` is what the provider is given; its events pass through here."""
+    """One call of a provider, as those who asked for it are told of it."""
 
     __slots__ = (
         "_asked",
         "_clock",
+        "_needs_stream",
         "_open",
         "_ordinal",
         "_started",
@@ -47,7 +48,6 @@ class Attempt:
         "_streamed_usage",
         "output_seen",
         "position",
-        "request",
     )
 
     def __init__(
@@ -63,14 +63,19 @@ class Attempt:
         self._started = 0.0
         self._started_at_ms = 0
         self._streamed_usage: LlmUsage | None = None
-        streams = asked.stream_events is not None or needs_stream
-        if streams or asked.attempt_ended is not None:
-            # A handle further in keeps its own count: here this is one attempt.
-            self.request = replace(
-                asked, stream_events=self._forward if streams else None, attempt_ended=None
-            )
-        else:
-            self.request = asked
+        self._needs_stream = needs_stream
+
+    def request(self) -> LlmRequest:
+        """What the provider is given; its events pass through here.
+
+        Not kept: it leads back here, and what leads to itself waits for the collector.
+        """
+        asked = self._asked
+        streams = asked.stream_events is not None or self._needs_stream
+        if not streams and asked.attempt_ended is None:
+            return asked
+        # A handle further in keeps its own count: here this is one attempt.
+        return replace(asked, stream_events=self._forward if streams else None, attempt_ended=None)
 
     def begin(self) -> None:
         """The permit is there; time counts from now."""

@@ -142,7 +142,7 @@ class ProviderHandle:
             try:
                 async with self._limiter.admitted(request):
                     attempt.begin()
-                    answer = await self._provider.complete(attempt.request)
+                    answer = await self._provider.complete(attempt.request())
                     attempt.completed(answer)
                     return answer
             except ProviderFailure as raised:

@@ -3,6 +3,7 @@
 from ...model.causes import PluginOrigin
 from ...model.checkpoints import CheckpointKind
 from ...model.messages import Message, MessageRole, Part, PartKind, part_id, renumber_parts
+from ...model.records import replace
 from ...model.session_events import InjectedMessagesEvent
 from ..turn_causes import cause_message
 from .context import TurnContext
@@ -52,7 +53,7 @@ def _join(turn: TurnContext, message: Message) -> Message:
         identity = turn.message_id(f"checkpoint:{turn.checkpoint_messages}")
         turn.checkpoint_messages += 1
     parts = message.parts or (Part(id=part_id(identity, 0), kind=PartKind.TEXT),)
-    joined = message.model_copy(update={"id": identity, "parts": renumber_parts(identity, parts)})
+    joined = replace(message, id=identity, parts=renumber_parts(identity, parts))
     turn.append_messages((joined,))
     return joined
 
@@ -60,4 +61,4 @@ def _join(turn: TurnContext, message: Message) -> Message:
 def _as_transient(message: Message) -> Message:
     plugin_id = message.origin.plugin_id if isinstance(message.origin, PluginOrigin) else "plugin"
     origin = PluginOrigin(plugin_id=plugin_id, transient=True)
-    return message.model_copy(update={"origin": origin})
+    return replace(message, origin=origin)

@@ -157,10 +157,8 @@ class _StreamingCall:
         cancel: CancelToken,
     ) -> None:
         self._provider = provider
+        self._request = request
         self._attempts: list[AttemptRecord] = []
-        self._request = replace(
-            request, stream_events=self._receive, attempt_ended=self._attempts.append
-        )
         self._reporter = reporter
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
@@ -195,8 +193,12 @@ class _StreamingCall:
 
     async def run(self) -> LlmResponse | LlmCallError:
         withdraw = self._cancel.on_cancel(self._wake_from_any_thread)
+        # Not kept: it leads back here, and what leads to itself waits for the collector.
+        observed = replace(
+            self._request, stream_events=self._receive, attempt_ended=self._attempts.append
+        )
         call: Child[object] = Child(
-            self._provider.complete(self._request), name="lash-model-call", then=self._wake
+            self._provider.complete(observed), name="lash-model-call", then=self._wake
         )
         try:
             answer = await self._pump(call)
