@@ -103,6 +103,11 @@ class TurnJournal:
             self._note(make())
         return tuple(self._summarised(seen) for seen in self._seen.values())
 
+    def close(self) -> None:
+        """Let go of what is not written any more: it refers to whoever wanted to write it."""
+        self._riding.clear()
+        self._pending.clear()
+
     async def _write_pending(self) -> None:
         writes = [*(make() for make in self._riding), *self._pending]
         asked = self._asked

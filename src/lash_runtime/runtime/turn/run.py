@@ -149,6 +149,8 @@ class TurnRun:
         finally:
             if self._guard is not None:
                 self._runtime.env.keeper.release(self._guard)
+            if self._journal is not None:
+                self._journal.close()
 
     async def _accepted(self, turn_input: TurnInput) -> TurnResult:
         controller = self._controller()
