@@ -76,7 +76,7 @@ class Mailbox:
         mailbox = cls(folder, hub, stem, path, bound)
         try:
             mailbox.read()
-        except NotImplementedError:  # an event loop that watches no sockets
+        except RuntimeError:  # an event loop that watches no sockets says that it does not
             mailbox.close()
             return None
         return mailbox
