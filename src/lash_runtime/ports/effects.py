@@ -12,6 +12,7 @@ The values that cross the seam have modules of their own, and are all to be had 
 from typing import Protocol
 
 from ..model.records import dataclass
+from .await_event_executor import AwaitEventExecutor
 from .await_events import AwaitEventResolver
 from .durability import DurabilityTier
 from .effect_commands import (
@@ -71,6 +72,7 @@ from .invocations import (
 
 __all__ = [
     "AwaitEventCommand",
+    "AwaitEventExecutor",
     "AwaitEventOutcome",
     "CheckpointCommand",
     "CheckpointOutcome",

@@ -17,6 +17,9 @@ from ...ports.session_catalogue import (
     SessionQuery,
 )
 from ...ports.storage import SessionStoreCreateRequest
+from ...waits.keeper import AwaitEventKeeper
+from ...waits.memory import MemoryWaitBook
+from ...waits.signal import WaitSignal
 from ._attachments import MemoryAttachments
 from ._book import SessionBook
 from ._library import Library
@@ -29,9 +32,17 @@ class MemorySessionStores(MemoryAttachmentReferences):
 
     durability_tier = DurabilityTier.INLINE
 
-    def __init__(self, library: Library, attachments: MemoryAttachments) -> None:
+    def __init__(
+        self,
+        library: Library,
+        attachments: MemoryAttachments,
+        waits: MemoryWaitBook,
+        wait_signal: WaitSignal,
+    ) -> None:
         super().__init__(library)
         self._attachments = attachments
+        self._waits = waits
+        self._wait_signal = wait_signal
         self._stores: dict[str, MemorySessionStore] = {}
 
     async def create_store(self, request: SessionStoreCreateRequest) -> MemorySessionStore:
@@ -57,6 +68,11 @@ class MemorySessionStores(MemoryAttachmentReferences):
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
         book = self._library.bury(session_id)
         self._stores.pop(session_id, None)
+        if book is None:
+            self._waits.drop_session(session_id)
+        else:
+            self._waits.revoke_now(session_id, book.generation)
+        self._wait_signal.ring_session(session_id)
         if book is None:
             return SessionDeleteReport(session_id=session_id, existed=False)
         still_named = [other.attachments for other in self._library.books()]
@@ -112,7 +128,12 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._library = Library()
         self._attachments = MemoryAttachments(self._library)
-        self._session_stores = MemorySessionStores(self._library, self._attachments)
+        waits = MemoryWaitBook(
+            generation_of=self._library.last_generation, check=self._library.check_open
+        )
+        signal = WaitSignal(shared_book=False)
+        self._session_stores = MemorySessionStores(self._library, self._attachments, waits, signal)
+        self._await_events = AwaitEventKeeper(waits, signal, lambda: self._library.clock)
 
     @property
     def session_stores(self) -> MemorySessionStores:
@@ -121,6 +142,11 @@ class MemoryStorage:
     @property
     def attachments(self) -> MemoryAttachments:
         return self._attachments
+
+    @property
+    def await_events(self) -> AwaitEventKeeper:
+        """The durable waits of the storage, which live as long as it does."""
+        return self._await_events
 
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         self._library.clock = clock

@@ -16,9 +16,11 @@ from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource
 from ...ports.session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
 from ...ports.storage import SessionStoreCreateRequest
+from ...waits.keeper import AwaitEventKeeper
 from . import _catalogue, _deletion, _meta, _sessions
 from ._attachments import SqliteAttachments
 from ._auto_gc import NO_GC, GcPolicy
+from ._await_events import await_events_over
 from ._blobs import BuiltinBlobProfile
 from ._connections import MEMORY, ConnectionSettings, Synchronous
 from ._database import Database
@@ -57,7 +59,10 @@ class SqliteSessionStores(SqliteAttachmentReferences):
         return SqliteSessionStore(self._scope, request.session_id, generation)
 
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
-        return await _deletion.delete(self._scope.database, self._scope.clock, session_id)
+        try:
+            return await _deletion.delete(self._scope.database, self._scope.clock, session_id)
+        finally:
+            self._scope.wait_signal.ring_session(session_id)
 
     async def list_sessions(self, query: SessionQuery) -> SessionPage:
         return await self._scope.database.read(partial(_catalogue.page, query=query))
@@ -135,6 +140,7 @@ class SqliteStorage:
         self._opening = anyio.Lock()
         self._session_stores = SqliteSessionStores(self._scope)
         self._attachments = SqliteAttachments(self._scope)
+        self._await_events = await_events_over(self._scope)
         self._maintenance = SqliteMaintenance(self._scope)
 
     @property
@@ -149,6 +155,11 @@ class SqliteStorage:
     @property
     def attachments(self) -> SqliteAttachments:
         return self._attachments
+
+    @property
+    def await_events(self) -> AwaitEventKeeper:
+        """The durable waits in the database, answered from any process that has it open."""
+        return self._await_events
 
     @property
     def maintenance(self) -> SqliteMaintenance:

@@ -14,9 +14,10 @@ from ...ports.storage import Storage
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
 
-Part = Literal["manifest", "sweep", "collection"]
+Part = Literal["manifest", "sweep", "collection", "await_events"]
 """What a backend may do without: noting which session refers to which attachment; attachments
-that can be swept; counting and removing the blobs that nothing refers to any more."""
+that can be swept; counting and removing the blobs that nothing refers to any more; keeping durable
+waits."""
 
 
 class StorageCase:
@@ -58,6 +59,10 @@ class StorageCase:
     @pytest.fixture
     def needs_no_collection(self, disclaimed: Collection[Part]) -> None:
         _skip_if("collection" not in disclaimed, "this backend collects blobs")
+
+    @pytest.fixture
+    def needs_await_events(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("await_events" in disclaimed, "this backend keeps no durable waits")
 
     @pytest.fixture
     def clock(self) -> ManualClock:

@@ -14,11 +14,13 @@ from . import (
     AttachmentConformance,
     AttachmentSweepConformance,
     DurableAttachmentConformance,
+    DurableAwaitEventConformance,
     DurableQueueConformance,
     DurableStorageConformance,
     LiveReplayConformance,
     Part,
     ReplayStoreFactory,
+    StorageAwaitEventConformance,
     StorageConformance,
 )
 from .plugin import factory_of
@@ -51,6 +53,14 @@ class TestDurableStorage(
 ):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
+
+
+class TestAwaitEvents(GivenStorage, StorageAwaitEventConformance):
+    pass
+
+
+class TestDurableAwaitEvents(GivenStorage, DurableAwaitEventConformance):
+    for_durable = True
 
 
 class GivenAttachments(Disclaiming):
