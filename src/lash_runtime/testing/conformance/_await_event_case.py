@@ -135,12 +135,12 @@ class Waiters:
 
     async def settle(self) -> None:
         """Return when what was asked of the resolver before has been done."""
-        fired = CancelToken()
-        fired.cancel()
         for number in range(2):
             probe = CustomWait(key=f"probe {number}")
             key = await self._resolver.await_event_key(OPERATION, probe)
-            await self._resolver.await_await_event(key, fired, None)
+            await self._resolver.resolve_await_event(key, YES)
+            with anyio.move_on_after(ENDS_WITHIN_S):
+                await self._resolver.await_await_event(key, CancelToken(), None)
         for _ in range(TURNS):
             await checkpoint()
 

@@ -60,7 +60,7 @@ class AwaitEventEndConformance(AwaitEventCase):
     ) -> None:
         """The turn was cancelled before it came to wait."""
         key = await a_key(await_events)
-        with anyio.fail_after(ENDS_WITHIN_S):
+        with anyio.move_on_after(ENDS_WITHIN_S):
             assert await await_events.await_await_event(key, fired(), None) == CANCELLED
         assert await await_events.resolve_await_event(key, YES) == AlreadyResolved(CANCELLED)
 
