@@ -75,7 +75,7 @@ def mint_await_event_key(
     """
     _check_wait(wait)
     try:
-        key_id = canonical_hash(_identity(scope, wait, generation))
+        key_id = key_id_of(scope, wait, generation)
     except UnicodeError as error:
         raise _no_identity(f"it is not valid Unicode: {error}") from error
     return AwaitEventKey(
@@ -85,6 +85,11 @@ def mint_await_event_key(
         key_id=key_id,
         signature=_signature(scope, wait, generation, key_id, secret),
     )
+
+
+def key_id_of(scope: ExecutionScope, wait: AwaitEventWaitIdentity, generation: int | None) -> str:
+    """What a wait is known by: the hash of all that tells it from others."""
+    return canonical_hash(_identity(scope, wait, generation))
 
 
 def is_genuine(key: AwaitEventKey, secret: bytes) -> bool:

@@ -19,6 +19,7 @@ from .await_event_keys import (
     ProcessSignalWait,
     ToolCompletionWait,
     is_genuine,
+    key_id_of,
     mint_await_event_key,
 )
 from .cancel import CancelToken
@@ -44,6 +45,7 @@ __all__ = [
     "ToolCompletionWait",
     "UnknownOrRevoked",
     "is_genuine",
+    "key_id_of",
     "mint_await_event_key",
     "resolution_adapter",
     "resolution_text",

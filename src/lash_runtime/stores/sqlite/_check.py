@@ -14,7 +14,17 @@ from ...model.nodes import SessionNodeRecord
 from ...model.records import dataclass
 from ...ports.session_state import FullGraph
 from ...ports.store_errors import StoreError
-from . import _blobs, _checkpoints, _meta, _queue, _session, _sessions, _turn_inputs, _turns
+from . import (
+    _blobs,
+    _check_waits,
+    _checkpoints,
+    _meta,
+    _queue,
+    _session,
+    _sessions,
+    _turn_inputs,
+    _turns,
+)
 from ._reachability import reach
 
 INTEGRITY: Final = "PRAGMA integrity_check(100)"
@@ -67,6 +77,7 @@ def check(db: sqlite3.Connection, stop: threading.Event) -> tuple[Problem, ...]:
         if pages:
             return tuple(Problem(None, text) for text in pages)
         problems = [Problem(None, text) for text in _attachment_problems(db)]
+        problems += [Problem(session_id, text) for session_id, text in _check_waits.problems(db)]
         for (session_id,) in db.execute(SESSIONS).fetchall():
             if stop.is_set():
                 break
