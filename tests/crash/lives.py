@@ -37,6 +37,8 @@ class Ledger:
     revisions: dict[str, int] = field(default_factory=dict)
     moved: list[str] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
+    signatures: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
 
     def hears(self, what: str, *names: Any) -> None:
         match what, names:
@@ -54,6 +56,12 @@ class Ledger:
                 self.revisions[session_id] = revision
             case "moved", (path,):
                 self.moved.append(path)
+            case "given", (name, signature):
+                assert self.signatures.setdefault(name, signature) == signature
+            case "answered", (name, status, payload):
+                if status == "accepted":
+                    assert name not in self.answers
+                    self.answers[name] = payload
             case "backed up", (path,):
                 self.copies.append(Path(path))
 
@@ -91,6 +99,8 @@ class Ledger:
         assert [path for path in self.copies if not path.exists()] == []
         assert found.broken_copies == []
         assert found.broken_new == []
+        for name, answered in self.answers.items():
+            assert found.answers[name] == answered
         # Tokens only rise.
         self.takes(SESSION, found.token)
         for session_id, token in found.new_tokens.items():
