@@ -18,6 +18,7 @@ from .model.policy import SessionPolicy, SessionSpec
 from .model.prompt import PromptLayer
 from .model.records import dataclass
 from .ports.attachments import AttachmentStore
+from .ports.await_event_stand_ins import keeps_waits, waits_of
 from .ports.await_events import AwaitEventResolver
 from .ports.clock import Clock, SystemClock
 from .ports.durability import DurabilityTier
@@ -198,8 +199,8 @@ def resolver_over(provider: ResolvedProvider | None) -> RuntimeProviderResolver:
 def _keeper_of_waits(host: EffectHost | None, storage: Storage | None) -> AwaitEventResolver:
     """Who keeps the durable waits of a core: the effect host that it was given, if that keeps any;
     else its storage; else this process."""
-    if host is not None and isinstance(host, AwaitEventResolver):
-        return host
+    if keeps_waits(host):
+        return waits_of(host)
     return _waits_of(storage) or InlineAwaitEvents()
 
 

@@ -506,6 +506,10 @@ def _clock_of(place: Place) -> Callable[[], Clock]:
     return lambda: place.intact._library.clock
 
 
+class ClosesInSilence(Unrevoked):
+    """Its waiters do not hear that it is closed."""
+
+
 class NeverAgain(Storage):
     """An id that was deleted is used up, for waits."""
 
@@ -696,6 +700,7 @@ BROKEN: list[tuple[type[Storage], str]] = [
     (Unrevoked, "test_the_keys_of_a_deleted_session_are_unknown"),
     (NeverAgain, "test_an_id_that_is_used_again_has_waits_of_its_own"),
     (EndsAllSessions, "test_deleting_a_session_leaves_the_waits_of_others"),
+    (ClosesInSilence, "test_closing_the_storage_ends_the_waiting"),
     (Fresh, "test_a_key_outlives_its_process"),
     (FreshWithTheOldSecret, "test_an_answer_is_kept_while_nobody_is_there"),
     (FreshWithTheOldSecret, "test_a_deadline_outlives_its_process"),

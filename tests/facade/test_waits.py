@@ -30,7 +30,8 @@ from lash_runtime import (
 )
 from lash_runtime.effects.await_events import InlineAwaitEvents, InlineWaitRegistry
 from lash_runtime.effects.inline import InlineEffectHost, InlineRuntimeEffectController
-from lash_runtime.ports.await_events import AwaitEventResolver, CustomWait, NoAwaitEvents
+from lash_runtime.ports.await_event_stand_ins import NoAwaitEvents
+from lash_runtime.ports.await_events import AwaitEventResolver, CustomWait
 from lash_runtime.ports.clock import SystemClock
 from lash_runtime.ports.durability import DurabilityTier
 from lash_runtime.ports.effects import (
@@ -39,8 +40,10 @@ from lash_runtime.ports.effects import (
     AwaitEventOutcome,
     EffectSubject,
     ExecutionScope,
+    LocalEffectExecutor,
     RuntimeEffectEnvelope,
     RuntimeEffectKind,
+    RuntimeEffectOutcome,
     RuntimeInvocation,
     RuntimeOperationScope,
     RuntimeScope,
@@ -194,6 +197,18 @@ async def test_the_effect_host_that_was_given_keeps_the_waits(place: Place) -> N
         assert await waits.resolve_await_event(key, ResolvedOk()) == AlreadyResolved(ResolvedOk())
 
 
+class Worker:
+    """A controller that does nothing but its work."""
+
+    durability_tier = DurabilityTier.INLINE
+    supports_concurrent_effects = True
+
+    async def execute_effect(
+        self, envelope: RuntimeEffectEnvelope, executor: LocalEffectExecutor
+    ) -> RuntimeEffectOutcome:
+        return await executor.execute(envelope)
+
+
 class Plain:
     """An effect host that is nothing else."""
 
@@ -205,7 +220,7 @@ class Plain:
 
 async def test_the_storage_keeps_the_waits_of_a_host_that_keeps_none(place: Place) -> None:
     """Whether the host was given or is the core's own."""
-    for host in (None, Plain(), RecordingEffectHost()):
+    for host in (None, Plain(), RecordingEffectHost(Plain()), InlineEffectHost(Worker())):
         storage = place.storage()
         builder = place.builder(yes()).storage(storage)
         core = (builder if host is None else builder.effect_host(host)).build()
@@ -213,6 +228,15 @@ async def test_the_storage_keeps_the_waits_of_a_host_that_keeps_none(place: Plac
             scope = RuntimeOperationScope(operation_id=f"{type(host)}")
             key = await storage.await_events.await_event_key(scope, PAYMENT)
             assert await core.completions().complete(key) == ResolveAccepted()
+
+
+async def test_a_recorded_host_waits_where_answers_arrive(place: Place) -> None:
+    """A test records what a core asks for, and must not wait elsewhere than the core."""
+    host = RecordingEffectHost()
+    async with running(place.builder(yes()).effect_host(host).build()) as core:
+        scope = RuntimeOperationScope(operation_id=f"recorded {place.kind} {place.database}")
+        key = await host.scoped(scope).controller.await_event_key(scope, PAYMENT)  # type: ignore[attr-defined]
+        assert await core.completions().complete(key) == ResolveAccepted()
 
 
 async def test_a_process_keeps_the_waits_of_who_has_nothing(database: Path) -> None:

@@ -45,6 +45,7 @@ from lash_runtime.ports.effects import (
     session_of,
     turn_of,
 )
+from lash_runtime.testing import RecordingEffectHost
 
 pytestmark = pytest.mark.anyio
 
@@ -169,9 +170,11 @@ async def test_the_waits_of_a_host_are_found_where_it_has_any() -> None:
     resolver: AwaitEventResolver = await_events_of(host)
     assert resolver is host
     assert await_events_of(host.scoped(TURN).controller) is host.scoped(TURN).controller
-    with pytest.raises(EffectControllerError, match="_WithoutWaits") as raised:
-        await_events_of(_WithoutWaits())
-    assert raised.value.code == "await_event_unsupported"
+    without = [_WithoutWaits(), InlineEffectHost(_WithoutWaits())]
+    for part in (*without, RecordingEffectHost(InlineEffectHost(_WithoutWaits()))):
+        with pytest.raises(EffectControllerError, match=type(part).__name__) as raised:
+            await_events_of(part)
+        assert raised.value.code == "await_event_unsupported"
 
 
 async def test_a_host_keeps_no_waits_that_its_controller_does_not_keep() -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from lash_runtime.effects.await_events import InlineAwaitEvents, InlineWaitRegistry
 from lash_runtime.effects.inline import InlineEffectHost, InlineRuntimeEffectController
+from lash_runtime.ports.await_event_stand_ins import NoAwaitEvents
 from lash_runtime.ports.await_events import (
     AlreadyResolved,
     AwaitEventKey,
     CustomWait,
-    NoAwaitEvents,
     ResolveAccepted,
     ResolvedCancelled,
     ResolvedTimeout,

@@ -3,17 +3,8 @@
 A wait is the one thing that it cannot do by a local executor: it is left to whoever keeps waits.
 """
 
-from abc import ABC, abstractmethod
-
-from ..ports.await_events import (
-    AwaitEventKey,
-    AwaitEventResolver,
-    AwaitEventWaitIdentity,
-    NoAwaitEvents,
-    Resolution,
-    ResolveOutcome,
-)
-from ..ports.cancel import CancelToken
+from ..ports.await_event_stand_ins import ForwardsAwaitEvents, waits_of
+from ..ports.await_events import AwaitEventResolver
 from ..ports.clock import Clock
 from ..ports.durability import DurabilityTier
 from ..ports.effects import (
@@ -32,37 +23,7 @@ from ..ports.store_errors import StoreError
 from .await_events import InlineAwaitEvents
 
 
-class _ForwardsWaits(ABC):
-    """An `AwaitEventResolver` that leaves everything to another one."""
-
-    @abstractmethod
-    def _waits(self) -> AwaitEventResolver: ...
-
-    async def await_event_key(
-        self, scope: ExecutionScope, wait: AwaitEventWaitIdentity, generation: int | None = None
-    ) -> AwaitEventKey:
-        return await self._waits().await_event_key(scope, wait, generation)
-
-    async def resolve_await_event(
-        self, key: AwaitEventKey, resolution: Resolution
-    ) -> ResolveOutcome:
-        return await self._waits().resolve_await_event(key, resolution)
-
-    async def await_await_event(
-        self, key: AwaitEventKey, cancel: CancelToken, deadline_ms: int | None
-    ) -> Resolution:
-        return await self._waits().await_await_event(key, cancel, deadline_ms)
-
-    async def revoke_await_events_for_session(
-        self, session_id: str, generation: int | None = None
-    ) -> None:
-        await self._waits().revoke_await_events_for_session(session_id, generation)
-
-    async def cancel_await_events_for_session(self, session_id: str) -> None:
-        await self._waits().cancel_await_events_for_session(session_id)
-
-
-class InlineRuntimeEffectController(_ForwardsWaits):
+class InlineRuntimeEffectController(ForwardsAwaitEvents):
     """Runs every effect with its local executor, and waits where `await_events` keeps waits: in
     this process, unless it is given."""
 
@@ -96,7 +57,7 @@ class InlineRuntimeEffectController(_ForwardsWaits):
             raise EffectControllerError("runtime_store", str(error)) from error
         return AwaitEventOutcome(resolution)
 
-    def _waits(self) -> AwaitEventResolver:
+    def kept_by(self) -> AwaitEventResolver:
         return self._waits_by(None)
 
     def _waits_by(self, clock: Clock | None) -> AwaitEventResolver:
@@ -104,7 +65,7 @@ class InlineRuntimeEffectController(_ForwardsWaits):
         return self._await_events or InlineAwaitEvents(clock=clock)
 
 
-class InlineEffectHost(_ForwardsWaits):
+class InlineEffectHost(ForwardsAwaitEvents):
     """Hands out one controller for all scopes; wraps a custom one if given. Waits are kept by
     whatever keeps its controller's, and by nobody if the controller is no resolver."""
 
@@ -121,7 +82,5 @@ class InlineEffectHost(_ForwardsWaits):
     def scoped_static(self, scope: ExecutionScope) -> ScopedEffectController:
         return ScopedEffectController(self._controller, scope)
 
-    def _waits(self) -> AwaitEventResolver:
-        if isinstance(self._controller, AwaitEventResolver):
-            return self._controller
-        return NoAwaitEvents(of=self._controller)
+    def kept_by(self) -> AwaitEventResolver:
+        return waits_of(self._controller)

@@ -33,7 +33,6 @@ __all__ = [
     "AwaitEventResolver",
     "AwaitEventWaitIdentity",
     "CustomWait",
-    "NoAwaitEvents",
     "ProcessSignalWait",
     "Resolution",
     "ResolveAccepted",
@@ -203,44 +202,3 @@ class AwaitEventResolver(Protocol):
 
 UNKNOWN_OR_REVOKED: Final = "await_event_unknown_or_revoked"
 """The code of an error: there is nothing to wait for under this key, and never will be."""
-
-
-class NoAwaitEvents:
-    """The resolver of whoever keeps no waits: says so, and knows no key. A base for the hosts and
-    controllers of engines that can do a part of it.
-
-    `of` is whose it is, for messages; the resolver itself unless it is given.
-    """
-
-    _of: object | None = None
-
-    def __init__(self, *, of: object | None = None) -> None:
-        self._of = of
-
-    async def await_event_key(
-        self, scope: ExecutionScope, wait: AwaitEventWaitIdentity, generation: int | None = None
-    ) -> AwaitEventKey:
-        raise self._unsupported("await_event_unsupported", "wait for an event")
-
-    async def resolve_await_event(
-        self, key: AwaitEventKey, resolution: Resolution
-    ) -> ResolveOutcome:
-        return UnknownOrRevoked()
-
-    async def await_await_event(
-        self, key: AwaitEventKey, cancel: CancelToken, deadline_ms: int | None
-    ) -> Resolution:
-        raise self._unsupported("await_event_unsupported", "wait for an event")
-
-    async def revoke_await_events_for_session(
-        self, session_id: str, generation: int | None = None
-    ) -> None:
-        """There is nothing to revoke."""
-
-    async def cancel_await_events_for_session(self, session_id: str) -> None:
-        raise self._unsupported(
-            "await_event_cancel_unsupported", f"cancel the waits of session {session_id!r}"
-        )
-
-    def _unsupported(self, code: str, what: str) -> EffectControllerError:
-        return EffectControllerError(code, f"{type(self._of or self).__name__} cannot {what}")

@@ -74,6 +74,13 @@ class WaitSignal:
         for listener in listeners:
             listener.wake()
 
+    def ring_all(self) -> None:
+        """The book can no longer be read, or nobody knows what has become of it."""
+        with self._lock:
+            listeners = [listener for of_key in self._listeners.values() for listener in of_key]
+        for listener in listeners:
+            listener.wake()
+
 
 class Listener:
     """One waiter, between two looks. Belongs to the loop that it was made on."""

@@ -131,9 +131,11 @@ class MemoryStorage:
         waits = MemoryWaitBook(
             generation_of=self._library.last_generation, check=self._library.check_open
         )
-        signal = WaitSignal(shared_book=False)
-        self._session_stores = MemorySessionStores(self._library, self._attachments, waits, signal)
-        self._await_events = AwaitEventKeeper(waits, signal, lambda: self._library.clock)
+        self._wait_signal = WaitSignal(shared_book=False)
+        self._session_stores = MemorySessionStores(
+            self._library, self._attachments, waits, self._wait_signal
+        )
+        self._await_events = AwaitEventKeeper(waits, self._wait_signal, lambda: self._library.clock)
 
     @property
     def session_stores(self) -> MemorySessionStores:
@@ -157,3 +159,4 @@ class MemoryStorage:
 
     async def aclose(self) -> None:
         self._library.close()
+        self._wait_signal.ring_all()

@@ -188,6 +188,7 @@ class SqliteStorage:
                 self._scope.database.check_owner()
             database = self._scope.closed()
             if database is not None:
+                self._scope.wait_signal.ring_all()
                 await database.close()
 
     async def __aenter__(self) -> Self:

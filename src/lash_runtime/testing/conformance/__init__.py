@@ -68,7 +68,7 @@ from .attachments import (  # noqa: E402
 from .await_event_ends import AwaitEventEndConformance  # noqa: E402
 from .await_event_sessions import AwaitEventSessionConformance  # noqa: E402
 from .await_event_storages import (  # noqa: E402
-    AwaitEventDeletionConformance,
+    AwaitEventLifetimeConformance,
     DurableAwaitEventConformance,
 )
 from .await_events import AwaitEventAnswerConformance  # noqa: E402
@@ -102,8 +102,8 @@ __all__ = [
     "AttachmentSweepConformance",
     "AwaitEventAnswerConformance",
     "AwaitEventConformance",
-    "AwaitEventDeletionConformance",
     "AwaitEventEndConformance",
+    "AwaitEventLifetimeConformance",
     "AwaitEventSessionConformance",
     "CheckpointConformance",
     "CommitConformance",
@@ -182,5 +182,5 @@ class AwaitEventConformance(
     """All cases that hold for whoever keeps durable waits."""
 
 
-class StorageAwaitEventConformance(AwaitEventConformance, AwaitEventDeletionConformance):
+class StorageAwaitEventConformance(AwaitEventConformance, AwaitEventLifetimeConformance):
     """All cases that hold for a storage that keeps durable waits."""

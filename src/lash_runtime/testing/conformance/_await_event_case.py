@@ -71,13 +71,13 @@ class Waiter:
         self.cancel = cancel or CancelToken()
         self._scope = anyio.CancelScope()
         self._over = anyio.Event()
-        self._answer: Resolution | EffectControllerError | None = None
+        self._answer: Resolution | Exception | None = None
 
     async def run(self, wait: Awaitable[Resolution]) -> None:
         try:
             with self._scope:
                 self._answer = await wait
-        except EffectControllerError as error:
+        except Exception as error:
             self._answer = error
         finally:
             self._over.set()
@@ -89,16 +89,22 @@ class Waiter:
     async def answer(self) -> Resolution:
         """What the wait returned. Raises what it raised, and fails if it goes on."""
         await self._ended()
-        if isinstance(self._answer, EffectControllerError):
+        if isinstance(self._answer, Exception):
             raise self._answer
         assert self._answer is not None, "the waiter was interrupted"
         return self._answer
 
-    async def error_code(self) -> str:
-        """The code that the wait ended with, instead of an answer."""
+    async def error(self) -> Exception:
+        """What the wait ended with, instead of an answer."""
         await self._ended()
-        assert isinstance(self._answer, EffectControllerError), f"it answered {self._answer}"
-        return self._answer.code
+        assert isinstance(self._answer, Exception), f"it answered {self._answer}"
+        return self._answer
+
+    async def error_code(self) -> str:
+        """The code of what the wait was refused with."""
+        error = await self.error()
+        assert isinstance(error, EffectControllerError), f"it failed: {error}"
+        return error.code
 
     async def interrupt(self) -> None:
         """Cancel the task, and wait until it is over."""

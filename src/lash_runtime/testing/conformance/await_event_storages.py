@@ -20,6 +20,7 @@ from ...ports.await_events import (
 )
 from ...ports.execution_scope import TurnScope
 from ...ports.storage import AwaitEventStorage, Storage
+from ...ports.store_errors import StoreError
 from ..clocks import ManualClock
 from ._await_event_case import (
     NO,
@@ -42,8 +43,8 @@ ANSWERS: Final[tuple[Resolution, ...]] = (YES, NO)
 ROUNDS: Final = 10
 
 
-class AwaitEventDeletionConformance(AwaitEventCase, StorageCase):
-    """What deleting a session does to its waits."""
+class AwaitEventLifetimeConformance(AwaitEventCase, StorageCase):
+    """What ends together with a session, and with the time that its storage is open."""
 
     @pytest.fixture
     def await_events(
@@ -117,6 +118,14 @@ class AwaitEventDeletionConformance(AwaitEventCase, StorageCase):
             key = await a_key(await_events, scope)
             assert await await_events.resolve_await_event(key, YES) == ResolveAccepted()
             assert await waiter.answer() == YES
+
+    async def test_closing_the_storage_ends_the_waiting(
+        self, storage: AwaitEventStorage, await_events: AwaitEventResolver, waiters: Waiters
+    ) -> None:
+        """Nobody waits for ever for what can no longer come."""
+        waiter = await waiters.start(await a_key(await_events))
+        await storage.aclose()
+        assert isinstance(await waiter.error(), StoreError)
 
 
 class DurableAwaitEventConformance(StorageCase):
