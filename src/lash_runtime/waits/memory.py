@@ -83,7 +83,7 @@ class MemoryWaitBook:
         key = mint_await_event_key(scope, wait, self._secret, generation)
         with self._lock:
             if session_id is not None and generation is not None:
-                self._told[session_id] = max(generation, self._told.get(session_id, 0))
+                self._is_told(session_id, generation)
             if not self._is_dead(key) and key.key_id not in self._entries:
                 self._add(key, _Entry(scope, session_id, generation or FIRST_GENERATION))
         return key
@@ -157,6 +157,11 @@ class MemoryWaitBook:
         with self._lock:
             if key_id in self._entries:
                 self._drop(key_id)
+
+    def _is_told(self, session_id: str, generation: int) -> None:
+        # Only of ids that were used again is there anything to remember.
+        if generation > self._told_generation(session_id):
+            self._told[session_id] = generation
 
     def _told_generation(self, session_id: str) -> int:
         return self._told.get(session_id, FIRST_GENERATION)
