@@ -1,5 +1,6 @@
 """Durable LLM agents inside your own asyncio program."""
 
+from .completions import Completions
 from .core import LashCore
 from .core_builder import LashCoreBuilder
 from .errors import (
@@ -7,6 +8,7 @@ from .errors import (
     CoreClosed,
     DurableStorePeerRequired,
     EmbedError,
+    InvalidAwaitEventKey,
     InvalidConfiguration,
     InvalidSessionId,
     MissingAttachmentStore,
@@ -81,6 +83,18 @@ from .model.tools import IdempotentRetry, OnUnknown, SafeRetry
 from .model.turn_input import ImageBlob, ImageRefItem, TextItem, TurnInput
 from .model.usage import SessionUsageReport, TokenUsage
 from .ports.attachments import StoredAttachment
+from .ports.await_events import (
+    AlreadyResolved,
+    AwaitEventKey,
+    Resolution,
+    ResolveAccepted,
+    ResolvedCancelled,
+    ResolvedErr,
+    ResolvedOk,
+    ResolvedTimeout,
+    ResolveOutcome,
+    UnknownOrRevoked,
+)
 from .ports.cancel import CancelToken
 from .ports.leases import LeaseOwnerIdentity, LeaseTimings
 from .ports.session_catalogue import (
@@ -100,14 +114,17 @@ from .turn import TurnBuilder, TurnStream
 
 __all__ = [
     "AgentFrameSwitch",
+    "AlreadyResolved",
     "AssistantOutput",
     "AssistantProseDelta",
     "AttachmentFailure",
     "AttachmentRef",
     "AttachmentSweepReport",
+    "AwaitEventKey",
     "BuiltinEntry",
     "CancelToken",
     "CollectingSink",
+    "Completions",
     "CoreClosed",
     "DurableStorePeerRequired",
     "EmbedError",
@@ -121,6 +138,7 @@ __all__ = [
     "Image",
     "ImageBlob",
     "ImageRefItem",
+    "InvalidAwaitEventKey",
     "InvalidConfiguration",
     "InvalidSessionId",
     "LashCore",
@@ -154,6 +172,13 @@ __all__ = [
     "QueuedWorkStarted",
     "ReasoningTextDelta",
     "Residency",
+    "Resolution",
+    "ResolveAccepted",
+    "ResolveOutcome",
+    "ResolvedCancelled",
+    "ResolvedErr",
+    "ResolvedOk",
+    "ResolvedTimeout",
     "RetryScheduled",
     "RuntimeDiagnostic",
     "RuntimeFailure",
@@ -204,6 +229,7 @@ __all__ = [
     "TurnOutput",
     "TurnResult",
     "TurnStream",
+    "UnknownOrRevoked",
     "UsageReported",
     "WiringError",
     "batch_tool",

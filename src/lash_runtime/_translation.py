@@ -16,6 +16,7 @@ from .errors import (
     StoreSessionMismatch,
 )
 from .ports.attachments import AttachmentStoreError
+from .ports.effect_errors import EffectControllerError
 from .ports.store_errors import StoredSessionDeleted, StoreError
 from .runtime.faults import (
     RuntimeFault,
@@ -38,6 +39,8 @@ def translated() -> Iterator[None]:
         raise SessionDeleted(session_id=error.session_id) from error
     except StoreError as error:
         raise StoreFailure(error.code, str(error)) from error
+    except EffectControllerError as error:
+        raise RuntimeFailure(error.code, error.message) from error
     except AttachmentStoreError as error:
         raise AttachmentFailure(f"attachment_{error.code}", str(error)) from error
 

@@ -17,6 +17,7 @@ import anyio
 from ._arguments import a_count, a_session_id, a_text, an, one_of
 from ._translation import translated
 from .attachment_access import CoreAttachmentAccess
+from .completions import Completions
 from .core_builder import AnyTool, LashCoreBuilder
 from .core_recovery import CoreRecovery
 from .errors import (
@@ -26,6 +27,7 @@ from .errors import (
 )
 from .model.policy import ModelSpec, SessionPolicy
 from .model.session_meta import ChildRelation, RootRelation, SessionRelation
+from .ports.effects import EffectHost
 from .ports.provider import Provider, ResolvedProvider
 from .ports.session_catalogue import (
     MAX_PAGE,
@@ -194,6 +196,14 @@ class LashCore:
         """Reads images that sessions refer to, without opening one, and sweeps the others."""
         return CoreAttachmentAccess(self._started)
 
+    def completions(self) -> Completions:
+        """Answers durable waits from outside: a web hook, a button, another process."""
+        return Completions(self._started)
+
+    def effect_host(self) -> EffectHost:
+        """The core's effect host, for direct use. What it raises is of `lash_runtime.ports`."""
+        return self._wiring.effect_host
+
     async def aclose(self) -> None:
         """Stop what runs, wait for it, and close the storage. Idempotent; every caller returns
         when the core is closed.
@@ -222,6 +232,8 @@ class LashCore:
         # Those that are open by now. One that is opened meanwhile may be of the next session.
         opened = [session for session in self._sessions if session.session_id == session_id]
         report = await stores.delete_session(session_id)
+        if not self._wiring.waits_go_with_sessions:
+            await env.await_events.revoke_await_events_for_session(session_id)
         for session in opened:
             session.end_deleted()
         env.cells.drop(session_id)

@@ -14,6 +14,7 @@
     │   ├── SessionNotDurable
     │   └── SessionStillInUse
     ├── CoreClosed            the core was closed
+    ├── InvalidAwaitEventKey  a text that is no key of a durable wait
     ├── StoreFailure          the storage failed; `code` is the store's own
     ├── AttachmentFailure     an image could not be stored or read; see its `code`
     └── RuntimeFailure        a turn could not run or be committed; see its `code`
@@ -31,6 +32,7 @@ TERMINAL_CODES = frozenset(
         "attachment_invalid",
         "attachment_not_found",
         "attachment_sweep_unsupported",
+        "await_event_cancel_unsupported",
         "durable_effect_host_requires_handler_context",
         "durable_store_required:attachment_store",
         "durable_store_required:session_store",
@@ -232,6 +234,22 @@ class CoreClosed(EmbedError):
 
     def __init__(self) -> None:
         super().__init__("this core is closed: build and enter a new one")
+
+    @property
+    def is_terminal(self) -> bool:
+        return True
+
+
+class InvalidAwaitEventKey(EmbedError):
+    """The text that came in place of a key is none. A web hook answers it as a bad request."""
+
+    code = "invalid_await_event_key"
+
+    def __init__(self) -> None:
+        # Without the text: if it nearly is a key, it is nearly a secret.
+        super().__init__(
+            "this text is not the key of a durable wait: give the JSON of an AwaitEventKey, whole"
+        )
 
     @property
     def is_terminal(self) -> bool:

@@ -89,6 +89,19 @@ class LashSession:
         """
         return self._live().cancel_running_turns()
 
+    async def revoke_durable_waits(self) -> None:
+        """Answer with `cancelled` whatever the session waits for, so that nobody waits any longer
+        and late answers are told. The session goes on, and new waits work.
+
+        Raises `RuntimeFailure("await_event_cancel_unsupported")` where the core's effect host
+        cannot do that.
+        """
+        with translated():
+            runtime = self._live().runtime
+            if runtime.store is not None:
+                await runtime.head()  # of a deleted session there is nothing to cancel
+            await runtime.env.await_events.cancel_await_events_for_session(self.session_id)
+
     def read_view(self) -> SessionReadView:
         """The committed transcript and counters. O(1), and never changes once taken."""
         return self._live().runtime.state.read_view()

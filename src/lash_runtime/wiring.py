@@ -4,6 +4,8 @@ working whole of them.
 Everything here is synchronous and opens nothing. What is wrong is said before anything runs.
 """
 
+from .effects.await_events import InlineAwaitEvents
+from .effects.inline import InlineRuntimeEffectController
 from .effects.journal import JournalEffectHost
 from .errors import (
     DurableStorePeerRequired,
@@ -17,6 +19,8 @@ from .model.policy import SessionPolicy, SessionSpec
 from .model.prompt import PromptLayer
 from .model.records import dataclass
 from .ports.attachments import AttachmentStore
+from .ports.await_event_stand_ins import keeps_waits, waits_of
+from .ports.await_events import AwaitEventResolver
 from .ports.clock import Clock, SystemClock
 from .ports.durability import DurabilityTier
 from .ports.effects import EffectHost
@@ -82,6 +86,7 @@ class CoreParts:
         if self.spec.model is None:
             raise MissingModelSpec
         stores, attachments, effect_host = self._facets()
+        waits = _keeper_of_waits(self.effect_host, self.storage)
         clock, ids = self.clock or SystemClock(), self.ids or SystemIds()
         providers = ProviderShares(clock=clock, ids=ids)
         # Held for as long as the core lives, and closed with all that is held by then.
@@ -102,6 +107,8 @@ class CoreParts:
             attachments=attachments,
             max_attachment_bytes=self.max_attachment_bytes,
             effect_host=effect_host,
+            await_events=waits,
+            waits_go_with_sessions=self.session_stores is None and waits is _waits_of(self.storage),
             residency=self.residency,
             replay=replay,
             own_replay=own_replay,
@@ -119,7 +126,9 @@ class CoreParts:
         if storage is not None:
             stores = stores or storage.session_stores
             attachments = attachments or storage.attachments
-            effect_host = effect_host or JournalEffectHost()
+            effect_host = effect_host or JournalEffectHost(
+                InlineRuntimeEffectController(_keeper_of_waits(None, storage))
+            )
         if effect_host is None:
             raise MissingEffectHost
         if attachments is None:
@@ -141,7 +150,8 @@ class CoreParts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreWiring:
     """The resolved parts of one core. `own_replay` is the replay store if it is the core's own,
-    to be closed with it."""
+    to be closed with it. `waits_go_with_sessions` says that deleting a session ends its waits,
+    because one storage keeps both."""
 
     protocol: TurnProtocol
     policy: SessionPolicy
@@ -154,6 +164,8 @@ class CoreWiring:
     attachments: AttachmentStore
     max_attachment_bytes: int
     effect_host: EffectHost
+    await_events: AwaitEventResolver
+    waits_go_with_sessions: bool
     residency: Residency
     replay: LiveReplayStore
     own_replay: InMemoryLiveReplayStore | None
@@ -178,6 +190,7 @@ class CoreWiring:
             clock=self.clock,
             ids=self.ids,
             effect_host=self.effect_host,
+            await_events=self.await_events,
             attachments=self.attachments,
             max_attachment_bytes=self.max_attachment_bytes,
             session_stores=self.session_stores,
@@ -197,3 +210,15 @@ class CoreWiring:
 def resolver_over(provider: ResolvedProvider | None) -> RuntimeProviderResolver:
     """A resolver that knows `provider` alone, or nothing."""
     return EmptyProviderResolver() if provider is None else SingleProviderResolver(provider)
+
+
+def _keeper_of_waits(host: EffectHost | None, storage: Storage | None) -> AwaitEventResolver:
+    """Who keeps the durable waits of a core: the effect host that it was given, if that keeps any;
+    else its storage; else this process."""
+    if keeps_waits(host):
+        return waits_of(host)
+    return _waits_of(storage) or InlineAwaitEvents()
+
+
+def _waits_of(storage: Storage | None) -> AwaitEventResolver | None:
+    return getattr(storage, "await_events", None)

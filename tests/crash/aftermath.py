@@ -5,6 +5,7 @@ waits, so that what it reports is what anybody could go on with.
 """
 
 import asyncio
+import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -25,6 +26,7 @@ from lash_runtime.testing.conformance._samples import a_store, as_interrupted
 from lash_runtime.testing.conformance._waiting_samples import IDLE
 
 EVERY_TIME = 2**62
+ANSWERS = "SELECT wait_json, terminal_json FROM await_event_waits WHERE terminal_json NOT NULL"
 UNKEPT = """
     attachments WHERE attachment_id NOT IN
     (SELECT attachment_id FROM attachment_manifest WHERE committed_at_ms IS NOT NULL)
@@ -73,6 +75,7 @@ class Found:
     broken_copies: list[str]
     broken_new: list[str]
     moved: dict[str, bool]
+    answers: dict[str, str]
 
 
 def look(database: Path, name: str, report: Connection) -> None:
@@ -134,6 +137,10 @@ async def _look(database: Path, name: str) -> Found:
                 if not await _can_be_used(path)
             ],
             moved={str(path): _has_moved(path) for path in database.parent.glob("*.moved.db")},
+            answers={
+                json.loads(wait)["key"]: json.loads(terminal)["payload"]
+                for wait, terminal in _rows(database, ANSWERS)
+            },
         )
         await store.release_session_execution_lease(fence)
         return found

@@ -23,7 +23,9 @@ from conformance.small_calls import SmallCallStore
 from crash.dying import Death, Reaper, watched_process
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
 from lash_runtime.ports.attachments import AttachmentIntent, attachment_id_of, sha256_uri
+from lash_runtime.ports.await_events import AlreadyResolved, CustomWait, ResolvedOk
 from lash_runtime.ports.commit import RuntimeCommit
+from lash_runtime.ports.execution_scope import RuntimeOperationScope
 from lash_runtime.ports.leases import (
     LeaseAcquired,
     LeaseBusy,
@@ -61,6 +63,7 @@ from lash_runtime.testing.conformance._waiting_samples import (
 )
 
 SESSION: Final = "s"
+WAITING: Final = RuntimeOperationScope(operation_id="waiting")
 VICTIM: Final = "victim"
 CHORES: Final = "chores"
 OVER: Final = "over"
@@ -499,6 +502,19 @@ async def back_up(life: Life) -> None:
         life.tell("backed up", str(target))
 
 
+async def answer(life: Life) -> None:
+    """Answer a wait of somebody who is not there, with a key that was made just now."""
+    waits = life.storage.await_events
+    with life.danger():
+        for name in ("of every life", life.name):
+            key = await waits.await_event_key(WAITING, CustomWait(key=name))
+            life.tell("given", name, key.signature)
+            outcome = await waits.resolve_await_event(key, ResolvedOk(payload=life.name))
+            if isinstance(outcome, AlreadyResolved):
+                outcome = await waits.resolve_await_event(key, ResolvedOk(payload="again"))
+            life.tell("answered", name, outcome.status, life.name)
+
+
 async def delete(life: Life) -> None:
     """Remove a session that has a bit of everything, in several slices."""
     store = await life.store(VICTIM)
@@ -579,6 +595,7 @@ CALLS: Final[Mapping[str, Callable[[Life], Awaitable[None]]]] = {
         put_environments,
         compact,
         back_up,
+        answer,
         delete,
         close,
     )

@@ -38,6 +38,8 @@ class Ledger:
     moved: list[str] = field(default_factory=list)
     copies: list[Path] = field(default_factory=list)
     environments: set[str | None] = field(default_factory=lambda: {None})
+    signatures: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
 
     def hears(self, what: str, *names: Any) -> None:
         match what, names:
@@ -59,6 +61,12 @@ class Ledger:
                 self.environments = {content}
             case "moved", (path,):
                 self.moved.append(path)
+            case "given", (name, signature):
+                assert self.signatures.setdefault(name, signature) == signature
+            case "answered", (name, status, payload):
+                if status == "accepted":
+                    assert name not in self.answers
+                    self.answers[name] = payload
             case "backed up", (path,):
                 self.copies.append(Path(path))
 
@@ -98,6 +106,8 @@ class Ledger:
         assert found.broken_new == []
         assert found.environment in self.environments
         assert found.unnamed_artifacts == 0
+        for name, answered in self.answers.items():
+            assert found.answers[name] == answered
         # Tokens only rise.
         self.takes(SESSION, found.token)
         for session_id, token in found.new_tokens.items():

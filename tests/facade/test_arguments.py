@@ -14,7 +14,9 @@ import pytest
 
 from facade.places import Place, a_core
 from lash_runtime import (
+    Completions,
     EmbedError,
+    InvalidAwaitEventKey,
     InvalidConfiguration,
     InvalidSessionId,
     LashCore,
@@ -25,6 +27,7 @@ from lash_runtime import (
     PromptContribution,
     PromptSlot,
     PromptTemplate,
+    ResolvedOk,
     SessionBuilder,
     SessionSpec,
     TurnBuilder,
@@ -34,6 +37,8 @@ from lash_runtime import (
 from lash_runtime._arguments import DEFAULT_CONTEXT_WINDOW
 from lash_runtime.attachment_access import CoreAttachmentAccess, SessionAttachmentAccess
 from lash_runtime.observe import ObservableSession, SessionCursor
+from lash_runtime.ports.await_events import CustomWait, mint_await_event_key
+from lash_runtime.ports.execution_scope import TurnScope
 from lash_runtime.ports.leases import LeaseTimingsError
 from lash_runtime.protocols.standard import StandardProtocol
 from lash_runtime.stores.memory import MemoryStorage
@@ -195,6 +200,27 @@ def of_session_attachments() -> Iterator[Refused]:
         yield Refused("put", (b"x",), {named: value}, named)
 
 
+A_KEY = mint_await_event_key(TurnScope(session_id="s", turn_id="t"), CustomWait(key="k"), b"")
+
+
+def of_completions() -> Iterator[Refused]:
+    for method, rest in (("resolve", (ResolvedOk(),)), ("complete", ()), ("fail", ("c", "m"))):
+        for value in (None, 5, True, b"x", {}, Hollow()):
+            yield Refused(method, (value, *rest), {}, "AwaitEventKey")
+        for text in ("", "k", "{}"):
+            error, code = InvalidAwaitEventKey, "invalid_await_event_key"
+            yield Refused(method, (text, *rest), {}, "AwaitEventKey", error, code)
+    for value in (None, 5, True, "ok", {"status": "ok"}, ResolvedOk):
+        yield Refused("resolve", (A_KEY, value), {}, "ResolvedOk")
+    for value in (object(), NAN, {1, 2}, "half a \ud83c pair"):
+        yield Refused("resolve", (A_KEY, ResolvedOk(payload=value)), {}, "JSON")
+        yield Refused("complete", (A_KEY, value), {}, "JSON")
+        yield Refused("fail", (A_KEY, "c", "m"), {"raw": value}, "JSON")
+    for value in NOT_TEXT:
+        yield Refused("fail", (A_KEY, value, "m"), {}, "code")
+        yield Refused("fail", (A_KEY, "c", value), {}, "message")
+
+
 SUBJECTS: dict[type, Callable[[], Iterator[Refused]]] = {
     LashCoreBuilder: of_core_builders,
     LashCore: of_cores,
@@ -204,6 +230,7 @@ SUBJECTS: dict[type, Callable[[], Iterator[Refused]]] = {
     ObservableSession: of_observers,
     CoreAttachmentAccess: of_core_attachments,
     SessionAttachmentAccess: of_session_attachments,
+    Completions: of_completions,
 }
 CASES = [(subject, case) for subject, cases in SUBJECTS.items() for case in cases()]
 
@@ -227,6 +254,7 @@ async def test_what_cannot_work_is_refused_where_it_is_said(
             ObservableSession: session.observe(),
             CoreAttachmentAccess: core.attachments,
             SessionAttachmentAccess: session.attachments,
+            Completions: core.completions(),
         }
         with pytest.raises(case.error, match=case.because) as raised:
             answer = getattr(subjects[subject], case.method)(*case.args, **case.named)

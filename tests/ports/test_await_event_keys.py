@@ -1,4 +1,5 @@
-"""Scopes, and the keys of durable waits: bearer capabilities that travel as JSON."""
+"""Scopes, the keys of durable waits, which are bearer capabilities that travel as JSON, and what
+an answer is as text."""
 
 from typing import Any
 
@@ -7,6 +8,7 @@ from pydantic import TypeAdapter
 
 from lash_runtime.effects.inline import InlineEffectHost
 from lash_runtime.ports.await_events import (
+    AlreadyResolved,
     AwaitEventKey,
     AwaitEventResolver,
     AwaitEventWaitIdentity,
@@ -14,17 +16,27 @@ from lash_runtime.ports.await_events import (
     ProcessSignalWait,
     Resolution,
     ResolveAccepted,
-    ResolveOutcome,
+    ResolvedCancelled,
+    ResolvedErr,
+    ResolvedOk,
+    ResolvedTimeout,
     ToolCompletionWait,
+    UnknownOrRevoked,
     is_genuine,
     mint_await_event_key,
+    resolution_adapter,
+    resolution_text,
 )
 from lash_runtime.ports.cancel import CancelToken
+from lash_runtime.ports.durability import DurabilityTier
 from lash_runtime.ports.effects import (
     EffectControllerError,
     ExecutionScope,
+    LocalEffectExecutor,
     ProcessScope,
     QueueDrainScope,
+    RuntimeEffectEnvelope,
+    RuntimeEffectOutcome,
     RuntimeOperationScope,
     ScopedEffectController,
     SessionDeleteScope,
@@ -33,6 +45,9 @@ from lash_runtime.ports.effects import (
     session_of,
     turn_of,
 )
+from lash_runtime.testing import RecordingEffectHost
+
+pytestmark = pytest.mark.anyio
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 TURN = TurnScope(session_id="s", turn_id="t")
@@ -137,35 +152,101 @@ def test_a_wait_that_nothing_tells_from_others_has_no_key(wait: AwaitEventWaitId
     assert raised.value.code == "invalid_await_event_wait_identity"
 
 
-class _Waits(InlineEffectHost):
-    """A host that also keeps waits."""
+class _WithoutWaits:
+    """A controller that does nothing but its work."""
 
-    async def await_event_key(
-        self, scope: ExecutionScope, wait: AwaitEventWaitIdentity
-    ) -> AwaitEventKey:
-        return mint_await_event_key(scope, wait, SECRET)
+    durability_tier = DurabilityTier.INLINE
+    supports_concurrent_effects = True
 
-    async def resolve_await_event(
-        self, key: AwaitEventKey, resolution: Resolution
-    ) -> ResolveOutcome:
-        return ResolveAccepted()
-
-    async def await_await_event(
-        self, key: AwaitEventKey, cancel: CancelToken, deadline_ms: int | None
-    ) -> Resolution:
-        raise AssertionError("nobody waits here")
-
-    async def revoke_await_events_for_session(self, session_id: str) -> None: ...
-
-    async def cancel_await_events_for_session(self, session_id: str) -> None: ...
+    async def execute_effect(
+        self, envelope: RuntimeEffectEnvelope, executor: LocalEffectExecutor
+    ) -> RuntimeEffectOutcome:
+        return await executor.execute(envelope)
 
 
-def test_the_waits_of_a_host_are_found_where_it_has_any() -> None:
+async def test_the_waits_of_a_host_are_found_where_it_has_any() -> None:
     """And where it has none, that is said before somebody waits for ever."""
-    host = _Waits()
+    host = InlineEffectHost()
     resolver: AwaitEventResolver = await_events_of(host)
     assert resolver is host
-    for part in (InlineEffectHost(), InlineEffectHost().scoped(TURN).controller):
-        with pytest.raises(EffectControllerError) as raised:
+    assert await_events_of(host.scoped(TURN).controller) is host.scoped(TURN).controller
+    without = [_WithoutWaits(), InlineEffectHost(_WithoutWaits())]
+    for part in (*without, RecordingEffectHost(InlineEffectHost(_WithoutWaits()))):
+        with pytest.raises(EffectControllerError, match=type(part).__name__) as raised:
             await_events_of(part)
         assert raised.value.code == "await_event_unsupported"
+
+
+async def test_a_host_keeps_no_waits_that_its_controller_does_not_keep() -> None:
+    """It knows no key, and says what it cannot do, and whose fault that is."""
+    host, key = InlineEffectHost(_WithoutWaits()), mint_await_event_key(TURN, WAITS[0], SECRET)
+    assert await host.resolve_await_event(key, ResolvedOk()) == UnknownOrRevoked()
+    await host.revoke_await_events_for_session("s")
+    for code, call in [
+        ("await_event_unsupported", host.await_event_key(TURN, WAITS[0])),
+        ("await_event_unsupported", host.await_await_event(key, CancelToken(), None)),
+        ("await_event_cancel_unsupported", host.cancel_await_events_for_session("s")),
+    ]:
+        with pytest.raises(EffectControllerError, match="_WithoutWaits") as raised:
+            await call
+        assert raised.value.code == code
+
+
+def test_a_wait_that_is_no_text_has_no_key() -> None:
+    """It could not be signed, and a key that claims to be of such a wait was never given out."""
+    odd = CustomWait(key="half a \ud83c pair")
+    with pytest.raises(EffectControllerError) as raised:
+        mint_await_event_key(TURN, odd, SECRET)
+    assert raised.value.code == "invalid_await_event_wait_identity"
+    key = mint_await_event_key(TURN, WAITS[0], SECRET)
+    assert not is_genuine(key.model_copy(update={"wait": odd}), SECRET)
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+ANSWERS = [
+    ResolvedOk(payload={"a": [1, 2.5, None, True, "\N{SNOWFLAKE}", "\x00", 2**80]}),
+    ResolvedOk(),
+    ResolvedErr(code="c", message="m", raw=[1]),
+    ResolvedErr(code="c", message="m"),
+    ResolvedTimeout(),
+    ResolvedCancelled(),
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_reads_back_as_it_was(answer: Resolution) -> None:
+    """From its text, which is all that is kept."""
+    assert resolution_adapter().validate_json(resolution_text(answer)) == answer
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def in_a_circle() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [object(), {1, 2}, b"bytes", float("inf"), "\ud83c", nested(5_000), nested(250), in_a_circle()],
+    ids=["object", "set", "bytes", "infinity", "half a pair", "deep", "too deep", "circle"],
+)
+def test_what_json_does_not_know_is_no_answer(payload: Any) -> None:
+    """Whoever reads it later, in another process, would be the one to fail."""
+    for answer in (ResolvedOk(payload=payload), ResolvedErr(code="c", message="m", raw=payload)):
+        with pytest.raises(EffectControllerError) as raised:
+            resolution_text(answer)
+        assert raised.value.code == "await_event_encode"
+
+
+def test_an_outcome_says_what_it_is() -> None:
+    """A web hook hands the word on."""
+    outcomes = [ResolveAccepted(), AlreadyResolved(ResolvedTimeout()), UnknownOrRevoked()]
+    assert [o.status for o in outcomes] == ["accepted", "already_resolved", "unknown_or_revoked"]

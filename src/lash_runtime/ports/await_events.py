@@ -1,136 +1,66 @@
 """Durable waits: one keyed promise for each thing that is waited for; the first answer wins.
 
-A wait outlives the process that asked. Its key is a bearer capability: whoever holds it may
-answer, once, from anywhere. Whether a key is genuine is decided here, so that all who keep waits
-agree.
+A wait outlives the process that asked. Whoever holds its key may answer, once, from anywhere. What
+an answer is as text is decided here, so that all who keep waits agree.
 """
 
-import hmac
-from typing import Annotated, Any, Literal, Protocol, assert_never, runtime_checkable
+from functools import cache
+from typing import Annotated, Any, Final, Literal, Protocol, runtime_checkable
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from ..model._value import Value, omitted_when_none
-from ..model.canonical import canonical_hash, canonical_json
 from ..model.records import dataclass
+from ..model.tool_values import compact_json
+from .await_event_keys import (
+    AwaitEventKey,
+    AwaitEventWaitIdentity,
+    CustomWait,
+    ProcessSignalWait,
+    ToolCompletionWait,
+    is_genuine,
+    key_id_of,
+    mint_await_event_key,
+)
 from .cancel import CancelToken
 from .effect_errors import EffectControllerError
 from .execution_scope import ExecutionScope
 
-
-class ToolCompletionWait(Value):
-    """Waits for the answer to one tool call."""
-
-    type: Literal["tool_completion"] = "tool_completion"
-    tool_call_id: str
-
-
-class ProcessSignalWait(Value):
-    """Waits for a signal to a process; `ordinal` counts the waits for that name from 1."""
-
-    type: Literal["process_signal"] = "process_signal"
-    process_id: str
-    signal_name: str
-    ordinal: int
-
-
-class CustomWait(Value):
-    """Waits for what a host or a tool has named itself."""
-
-    type: Literal["custom"] = "custom"
-    key: str
-
-
-AwaitEventWaitIdentity = Annotated[
-    ToolCompletionWait | ProcessSignalWait | CustomWait, Field(discriminator="type")
+__all__ = [
+    "UNKNOWN_OR_REVOKED",
+    "AlreadyResolved",
+    "AwaitEventKey",
+    "AwaitEventResolver",
+    "AwaitEventWaitIdentity",
+    "CustomWait",
+    "ProcessSignalWait",
+    "Resolution",
+    "ResolveAccepted",
+    "ResolveOutcome",
+    "ResolvedCancelled",
+    "ResolvedErr",
+    "ResolvedOk",
+    "ResolvedTimeout",
+    "ToolCompletionWait",
+    "UnknownOrRevoked",
+    "is_genuine",
+    "key_id_of",
+    "mint_await_event_key",
+    "resolution_adapter",
+    "resolution_text",
 ]
 
 
-class AwaitEventKey(Value):
-    """A bearer capability to answer one wait; safe to hand through third parties as JSON.
-
-    `generation` is that of the scope's session, so that a key of a deleted session does not open
-    a wait of the next session under that id; `None` for a scope without a session.
-    """
-
-    scope: ExecutionScope
-    generation: int | None = omitted_when_none()
-    wait: AwaitEventWaitIdentity
-    key_id: str
-    signature: str
-
-    @property
-    def promise_key(self) -> str:
-        """The name of the wait where an engine keeps it."""
-        return f"lash-await-event:{self.key_id}"
-
-
-def mint_await_event_key(
-    scope: ExecutionScope,
-    wait: AwaitEventWaitIdentity,
-    secret: bytes,
-    generation: int | None = None,
-) -> AwaitEventKey:
-    """The key of a wait, signed with the resolver's secret; equal for equal arguments.
-
-    Raises `invalid_await_event_wait_identity` for a wait with a blank in its identity.
-    """
-    _check_wait(wait)
-    key_id = canonical_hash(_identity(scope, wait, generation))
-    return AwaitEventKey(
-        scope=scope,
-        generation=generation,
-        wait=wait,
-        key_id=key_id,
-        signature=_signature(scope, wait, generation, key_id, secret),
-    )
-
-
-def is_genuine(key: AwaitEventKey, secret: bytes) -> bool:
-    """Whether `key` was minted with `secret` and is as it was then. In constant time."""
-    expected = _signature(key.scope, key.wait, key.generation, key.key_id, secret)
-    return hmac.compare_digest(expected.encode(), key.signature.encode())
-
-
-def _identity(
-    scope: ExecutionScope, wait: AwaitEventWaitIdentity, generation: int | None
-) -> list[Any]:
-    return [scope.model_dump(mode="json"), generation, wait.model_dump(mode="json")]
-
-
-def _signature(
-    scope: ExecutionScope,
-    wait: AwaitEventWaitIdentity,
-    generation: int | None,
-    key_id: str,
-    secret: bytes,
-) -> str:
-    signed = canonical_json([*_identity(scope, wait, generation), key_id])
-    return hmac.new(secret, signed, "sha256").hexdigest()
-
-
-def _check_wait(wait: AwaitEventWaitIdentity) -> None:
-    match wait:
-        case ToolCompletionWait(tool_call_id=call_id):
-            complete = bool(call_id.strip())
-        case ProcessSignalWait(process_id=process_id, signal_name=name, ordinal=ordinal):
-            complete = bool(process_id.strip() and name.strip()) and ordinal >= 1
-        case CustomWait(key=key):
-            complete = bool(key.strip())
-        case _:
-            assert_never(wait)
-    if not complete:
-        raise EffectControllerError(
-            "invalid_await_event_wait_identity", f"nothing tells this wait from others: {wait!r}"
-        )
-
-
 class ResolvedOk(Value):
+    """What was waited for is there: `payload` is JSON."""
+
     status: Literal["ok"] = "ok"
     payload: Any = None
 
 
 class ResolvedErr(Value):
+    """What was waited for went wrong. `code` is whoever answers' own; `raw` is JSON."""
+
     status: Literal["err"] = "err"
     code: str
     message: str
@@ -138,10 +68,14 @@ class ResolvedErr(Value):
 
 
 class ResolvedTimeout(Value):
+    """Nobody answered in time."""
+
     status: Literal["timeout"] = "timeout"
 
 
 class ResolvedCancelled(Value):
+    """Nobody wants to know any more."""
+
     status: Literal["cancelled"] = "cancelled"
 
 
@@ -150,19 +84,48 @@ Resolution = Annotated[
 ]
 
 
+def resolution_text(resolution: Resolution) -> str:
+    """An answer as JSON text, which is what is kept of it.
+
+    Raises `await_event_encode` for one that holds what JSON does not know (objects, numbers that
+    are not finite, text that is not Unicode), or that is nested too deeply to be read back.
+    """
+    try:
+        text = compact_json({name: value for name, value in resolution if value is not None})
+        resolution_adapter().validate_json(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise EffectControllerError(
+            "await_event_encode", f"the answer cannot be written as JSON: {error}"
+        ) from error
+    return text
+
+
+@cache
+def resolution_adapter() -> TypeAdapter[Resolution]:
+    """Reads what `resolution_text` has written."""
+    return TypeAdapter(Resolution)
+
+
 @dataclass(frozen=True, slots=True)
 class ResolveAccepted:
     """This answer is the one that counts."""
 
+    status: Literal["accepted"] = "accepted"
+
 
 @dataclass(frozen=True, slots=True)
 class AlreadyResolved:
+    """There was an answer before, and it stays."""
+
     terminal: Resolution
+    status: Literal["already_resolved"] = "already_resolved"
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownOrRevoked:
     """No such wait, or its session is gone."""
+
+    status: Literal["unknown_or_revoked"] = "unknown_or_revoked"
 
 
 ResolveOutcome = ResolveAccepted | AlreadyResolved | UnknownOrRevoked
@@ -171,12 +134,22 @@ ResolveOutcome = ResolveAccepted | AlreadyResolved | UnknownOrRevoked
 @runtime_checkable
 class AwaitEventResolver(Protocol):
     """Keeps durable waits. An effect host or a controller that can also is one of these; see
-    `await_events_of`."""
+    `await_events_of`.
+
+    A wait is unknown until it is first waited for or answered, then pending, then resolved for
+    good by whoever is first: an answer, the cancel token of a waiter, or the deadline. A revoked
+    session's waits are dead in each of these states.
+
+    Raises `EffectControllerError`, and where waits are kept in a storage its `StoreError`s.
+    """
 
     async def await_event_key(
-        self, scope: ExecutionScope, wait: AwaitEventWaitIdentity
+        self, scope: ExecutionScope, wait: AwaitEventWaitIdentity, generation: int | None = None
     ) -> AwaitEventKey:
         """The key of a wait; the same scope and wait give the equal key.
+
+        `generation` is that of the scope's session as the caller knows it, who may belong to one
+        that was deleted since; without it, the one that the session is in.
 
         Raises `invalid_await_event_wait_identity` as `mint_await_event_key` does.
         """
@@ -185,21 +158,47 @@ class AwaitEventResolver(Protocol):
     async def resolve_await_event(
         self, key: AwaitEventKey, resolution: Resolution
     ) -> ResolveOutcome:
-        """Answer a wait, also before anybody waits. A key that is not genuine is unknown."""
+        """Answer a wait, also before anybody waits. A key that is not genuine is unknown.
+
+        Raises `await_event_encode` as `resolution_text` does; nothing is answered then.
+        Cancellation: the answer was given or it was not; giving it again tells which.
+        """
         ...
 
     async def await_await_event(
         self, key: AwaitEventKey, cancel: CancelToken, deadline_ms: int | None
     ) -> Resolution:
-        """Wait for the answer. The token's firing writes `cancelled`; task cancellation
-        leaves the wait pending. `deadline_ms` is since the Unix epoch; its passing writes
-        `timeout`. An answer that was there before either of them is the answer."""
+        """Wait for the answer, any number of waiters at a time.
+
+        The token's firing writes `cancelled` for all of them. `deadline_ms` is since the Unix
+        epoch; its passing while somebody waits writes `timeout`. The first wait for a key says
+        which deadline it has, or none, and that stays: later ones only come back to it. An answer
+        that was there before either of them is the answer.
+
+        Raises `await_event_unknown_or_revoked` for a key that is not genuine or whose session is
+        revoked, also while waiting.
+        Cancellation of the task is an interruption and leaves the wait pending.
+        """
         ...
 
-    async def revoke_await_events_for_session(self, session_id: str) -> None:
-        """End the session's waits for good: later keys of it are as dead as those of now."""
+    async def revoke_await_events_for_session(
+        self, session_id: str, generation: int | None = None
+    ) -> None:
+        """End the session's waits for good: later keys of it are as dead as those of now.
+
+        It reaches the scopes that name a session, in `generation` and those before; without it, in
+        the one that the session is in. Whatever uses the id after a deletion is not touched.
+        """
         ...
 
     async def cancel_await_events_for_session(self, session_id: str) -> None:
-        """Answer the session's open waits with `cancelled`; new ones work. Idempotent."""
+        """Answer with `cancelled` what has been waited for under the session and is not answered.
+
+        New waits work, and so does the session. Idempotent.
+        Raises `await_event_cancel_unsupported` where that cannot be done.
+        """
         ...
+
+
+UNKNOWN_OR_REVOKED: Final = "await_event_unknown_or_revoked"
+"""The code of an error: there is nothing to wait for under this key, and never will be."""

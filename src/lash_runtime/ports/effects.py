@@ -12,6 +12,8 @@ The values that cross the seam have modules of their own, and are all to be had 
 from typing import Protocol
 
 from ..model.records import dataclass
+from .await_event_executor import AwaitEventExecutor
+from .await_event_stand_ins import keeps_waits, waits_of
 from .await_events import AwaitEventResolver
 from .durability import DurabilityTier
 from .effect_commands import (
@@ -71,6 +73,7 @@ from .invocations import (
 
 __all__ = [
     "AwaitEventCommand",
+    "AwaitEventExecutor",
     "AwaitEventOutcome",
     "CheckpointCommand",
     "CheckpointOutcome",
@@ -209,10 +212,10 @@ class EffectHost(Protocol):
 def await_events_of(part: EffectHost | RuntimeEffectController) -> AwaitEventResolver:
     """The durable waits of a host or a controller, for those that also are a resolver.
 
-    Raises `await_event_unsupported` for the others.
+    Raises `await_event_unsupported` for the others, and for one that wraps one of the others.
     """
-    if isinstance(part, AwaitEventResolver):
-        return part
+    if keeps_waits(part):
+        return waits_of(part)
     raise EffectControllerError(
         "await_event_unsupported", f"{type(part).__name__} cannot wait for an event"
     )

@@ -7,6 +7,7 @@ from ..model.policy import SessionPolicy
 from ..model.records import dataclass
 from ..model.session_meta import RootRelation, SessionRelation
 from .attachments import AttachmentStore
+from .await_events import AwaitEventResolver
 from .clock import Clock
 from .durability import DurabilityTier
 from .ids import IdSource
@@ -101,3 +102,17 @@ class Storage(Protocol):
     async def open(self) -> None: ...
 
     async def aclose(self) -> None: ...
+
+
+class AwaitEventStorage(Storage, Protocol):
+    """A storage that also keeps durable waits. A core uses them unless its effect host has its
+    own; one over a storage without them keeps waits in its process."""
+
+    @property
+    def await_events(self) -> AwaitEventResolver:
+        """The waits of all sessions, and of what belongs to none.
+
+        Deleting a session ends its waits in the same step, as revoking its generation would. What
+        uses the id afterwards has waits of its own.
+        """
+        ...

@@ -3,6 +3,7 @@
 from ..model.prompt import PromptLayer
 from ..model.records import dataclass
 from ..ports.attachments import AttachmentStore
+from ..ports.await_events import AwaitEventResolver
 from ..ports.clock import Clock
 from ..ports.effects import EffectHost
 from ..ports.ids import IdSource
@@ -25,6 +26,7 @@ class RuntimeEnvironment:
     clock: Clock
     ids: IdSource
     effect_host: EffectHost
+    await_events: AwaitEventResolver
     attachments: AttachmentStore
     max_attachment_bytes: int
     session_stores: SessionStoreFactory | None

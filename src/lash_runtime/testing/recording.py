@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from ..effects.inline import InlineEffectHost
 from ..model.records import dataclass
+from ..ports.await_event_stand_ins import ForwardsAwaitEvents, waits_of
+from ..ports.await_events import AwaitEventResolver
 from ..ports.durability import DurabilityTier
 from ..ports.effects import (
     EffectHost,
@@ -22,11 +24,12 @@ from ..ports.session_catalogue import SessionDeleteReport, SessionPage, SessionQ
 from ..ports.storage import SessionStoreCreateRequest, SessionStoreFactory
 
 
-class RecordingEffectHost:
+class RecordingEffectHost(ForwardsAwaitEvents):
     """Keeps the envelope of every effect, in the order in which they were asked for.
 
     What is asked for is executed by `host`, in line unless one is given, and what that host says
-    of itself is passed on. An effect that fails is on record, too.
+    of itself is passed on. Waits are kept by it, if it keeps any. An effect that fails is on
+    record, too.
     """
 
     def __init__(self, host: EffectHost | None = None) -> None:
@@ -57,13 +60,16 @@ class RecordingEffectHost:
         scoped = self._host.scoped_static(scope)
         return None if scoped is None else self._recorded(scoped)
 
+    def kept_by(self) -> AwaitEventResolver:
+        return waits_of(self._host)
+
     def _recorded(self, scoped: ScopedEffectController) -> ScopedEffectController:
         self.scopes.append(scoped.execution_scope)
         controller = _RecordingController(scoped.controller, self.envelopes)
         return ScopedEffectController(controller, scoped.execution_scope)
 
 
-class _RecordingController:
+class _RecordingController(ForwardsAwaitEvents):
     def __init__(
         self, controller: RuntimeEffectController, envelopes: list[RuntimeEffectEnvelope]
     ) -> None:
@@ -83,6 +89,9 @@ class _RecordingController:
     ) -> RuntimeEffectOutcome:
         self._envelopes.append(envelope)
         return await self._controller.execute_effect(envelope, executor)
+
+    def kept_by(self) -> AwaitEventResolver:
+        return waits_of(self._controller)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
+from lash_runtime.ports.clock import SystemClock
 from lash_runtime.ports.session_state import HydratedSessionCheckpoint
 from lash_runtime.ports.storage import SessionStoreCreateRequest
 from lash_runtime.stores.sqlite import SqliteStorage
+from lash_runtime.testing.conformance._await_event_case import (
+    OPERATION,
+    TURN,
+    YES,
+    a_key,
+    answer_now,
+)
 from lash_runtime.testing.conformance._samples import (
     a_chain,
     a_commit,
@@ -61,6 +69,12 @@ async def path(tmp_path: Path) -> Path:
             b"picture", AttachmentCreateMeta(media_type=MediaType(type=ImageFormat.PNG))
         )
         await storage.process_env_store.put_process_execution_env("env", b"x" * 5_000)
+        for scope, answer in ((TURN, YES), (OPERATION, None)):
+            key = await a_key(storage.await_events, scope)
+            if answer is None:
+                await answer_now(storage.await_events, key, SystemClock())
+            else:
+                await storage.await_events.resolve_await_event(key, answer)
         await a_store(storage, "only created")
     return path
 
@@ -134,6 +148,20 @@ async def test_what_a_deletion_has_left_is_no_damage(storage: SqliteStorage, pat
         ("UPDATE artifact_blobs SET content = x'00'", "cannot be unpacked"),
         ("UPDATE artifact_blobs SET content = x'00', codec = 'none'", "have other content"),
         ("UPDATE artifact_refs SET namespace = 'odd'", "artifact's namespace"),
+        ("DELETE FROM await_event_meta", "the secret is missing"),
+        ("UPDATE await_event_meta SET signing_secret = x'00'", "has 1 bytes"),
+        ("UPDATE await_event_waits SET scope_json = '{}'", "a stored scope"),
+        ("UPDATE await_event_waits SET wait_json = 'x'", "a stored wait"),
+        (
+            "UPDATE await_event_waits SET terminal_json = '[]' WHERE terminal_json IS NOT NULL",
+            "answer to a wait",
+        ),
+        (
+            "UPDATE await_event_waits SET resolved_at_ms = NULL WHERE terminal_json IS NOT NULL",
+            "whether it was answered",
+        ),
+        ("UPDATE await_event_waits SET generation = 7 WHERE session_id = 's'", "of another one"),
+        ("UPDATE await_event_waits SET turn_id = 'odd'", "another session or turn"),
     ],
 )
 async def test_each_kind_of_damage_is_named(

@@ -15,6 +15,7 @@ from lash_runtime.ports.session_catalogue import SessionQuery
 from lash_runtime.ports.session_state import FullGraph
 from lash_runtime.stores.sqlite import SqliteStorage, _catalogue, _deletion
 from lash_runtime.stores.sqlite._schema import TABLES
+from lash_runtime.testing.conformance._await_event_case import YES, a_key
 from lash_runtime.testing.conformance._samples import (
     a_chain,
     a_commit,
@@ -34,7 +35,7 @@ from lash_runtime.testing.conformance.deletion import a_full_session, names
 
 pytestmark = pytest.mark.anyio
 
-KEPT = {"sessions", "session_execution_leases"}
+KEPT = {"sessions", "session_execution_leases", "await_event_revoked_sessions"}
 MOST_STEPS = 1_000
 
 
@@ -95,7 +96,8 @@ def test_every_table_of_a_session_is_thought_of() -> None:
 async def test_nothing_of_a_deleted_session_is_in_the_file(
     storage: SqliteStorage, path: Path
 ) -> None:
-    """But for the row that fences it and the counter of its lane, neither of which says a word."""
+    """But for the row that fences it, the counter of its lane and a revocation of its waits, none
+    of which says a word."""
     await a_full_session(storage)
     store = await a_store(storage)
     with closing(sqlite3.connect(path)) as db:
@@ -106,6 +108,8 @@ async def test_nothing_of_a_deleted_session_is_in_the_file(
         db.commit()
     await enqueued(store, some_work())
     await submitted(store, for_next_turn())
+    await storage.await_events.revoke_await_events_for_session("s", 0)
+    await storage.await_events.resolve_await_event(await a_key(storage.await_events), YES)
     with closing(sqlite3.connect(path)) as db:
         full = tables_of_sessions(db)
         assert [name for name in full if not _rows(db, name)] == []

@@ -12,6 +12,14 @@ from pathlib import Path
 import pytest
 
 from lash_runtime import LashCore
+from lash_runtime.ports.await_events import (
+    AlreadyResolved,
+    CustomWait,
+    ResolveAccepted,
+    ResolvedOk,
+    UnknownOrRevoked,
+)
+from lash_runtime.ports.execution_scope import TurnScope
 from lash_runtime.ports.session_catalogue import SessionQuery
 from lash_runtime.ports.session_state import ActivePath, FullGraph
 from lash_runtime.ports.storage import SessionStoreCreateRequest
@@ -21,11 +29,26 @@ from lash_runtime.stores.sqlite._connections import ConnectionSettings, open_wri
 from lash_runtime.stores.sqlite._migrations import CURRENT, version_of
 from lash_runtime.testing import Call, ScriptedProvider
 from lash_runtime.testing.conformance._samples import ALICE, a_store
-from stores.sqlite.golden.make import GOLDEN, SCRIPTED, restore, temperature
+from stores.sqlite.golden.make import (
+    ANSWER,
+    DEADLINE_MS,
+    GOLDEN,
+    OPERATION,
+    SCRIPTED,
+    SETTLED,
+    restore,
+    temperature,
+)
 
 pytestmark = pytest.mark.anyio
 
 SESSIONS = {"weather", "branches", "waiting", "unfinished", "journaled"}
+
+pytestmark = pytest.mark.anyio
+
+REVOKED = TurnScope(session_id="revoked", turn_id="t")
+OPEN_KEY_WAS_SIGNED = "031e726048b1012788ec1dd644fc9d4b5e4b21e52f5842a0fd6524a1d64894db"
+SESSIONS = {"weather", "branches", "waiting", "unfinished"}
 
 
 @pytest.fixture
@@ -127,6 +150,23 @@ async def test_environments_of_an_old_database_can_be_read(path: Path) -> None:
         ]
     assert kept == [b'{"plugin_options": {}}'] * 2 + [b"policy " * 1_000]
     assert (rows(path)["artifact_refs"], rows(path)["artifact_blobs"]) == (3, 2)
+
+
+async def test_keys_to_an_old_database_are_good(path: Path) -> None:
+    """They were given to third parties; what was answered stays, and what was not can be."""
+    async with SqliteStorage(path) as storage:
+        for scope in (SETTLED, OPERATION):
+            key = await storage.await_events.await_event_key(scope, CustomWait(key="answered"))
+            outcome = await storage.await_events.resolve_await_event(key, ResolvedOk())
+            assert outcome == AlreadyResolved(ANSWER)
+        key = await storage.await_events.await_event_key(SETTLED, CustomWait(key="open"))
+        assert key.signature == OPEN_KEY_WAS_SIGNED
+        assert await storage.await_events.resolve_await_event(key, ANSWER) == ResolveAccepted()
+        gone = await storage.await_events.await_event_key(REVOKED, CustomWait(key="open"))
+        assert await storage.await_events.resolve_await_event(gone, ANSWER) == UnknownOrRevoked()
+    with closing(sqlite3.connect(path)) as db:
+        query = "SELECT deadline_ms FROM await_event_waits WHERE deadline_ms NOT NULL"
+        assert db.execute(query).fetchall() == [(DEADLINE_MS,)]
 
 
 async def test_sessions_of_an_old_database_go_on(path: Path) -> None:

@@ -1,7 +1,12 @@
 """Hands out the controllers of journaled turns, and inline ones where there is no journal."""
 
 from ...ports.durability import DurabilityTier
-from ...ports.effects import ExecutionScope, ScopedEffectController, TurnScope
+from ...ports.effects import (
+    ExecutionScope,
+    RuntimeEffectController,
+    ScopedEffectController,
+    TurnScope,
+)
 from ...ports.journal import EffectJournal
 from ..inline import InlineRuntimeEffectController
 from .controller import JournalEffectController
@@ -18,8 +23,12 @@ class JournalEffectHost:
 
     durability_tier = DurabilityTier.INLINE
 
+    def __init__(self, inline: RuntimeEffectController | None = None) -> None:
+        """`inline` serves the sessions without a journal."""
+        self._inline = inline or InlineRuntimeEffectController()
+
     def scoped(self, scope: ExecutionScope) -> ScopedEffectController:
-        return ScopedEffectController(InlineRuntimeEffectController(), scope)
+        return ScopedEffectController(self._inline, scope)
 
     def scoped_static(self, scope: ExecutionScope) -> ScopedEffectController:
         return self.scoped(scope)

@@ -58,6 +58,15 @@ class Library:
             return book.generation
         return self._graves.get(session_id, _Grave()).generation + 1
 
+    def last_generation(self, session_id: str) -> int:
+        """The one that the session is in, or was in last; the first one for an unused id."""
+        self.check_open()
+        book = self._books.get(session_id)
+        if book is not None:
+            return book.generation
+        grave = self._graves.get(session_id)
+        return 1 if grave is None else grave.generation
+
     def bury(self, session_id: str) -> SessionBook | None:
         """Take the book of a session away, if there is one; its id goes on in a new one."""
         self.check_open()

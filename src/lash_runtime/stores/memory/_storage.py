@@ -20,6 +20,9 @@ from ...ports.session_catalogue import (
 )
 from ...ports.storage import SessionStoreCreateRequest
 from ...ports.turn_ledger import StoredUnfinishedTurn, TurnRow
+from ...waits.keeper import AwaitEventKeeper
+from ...waits.memory import MemoryWaitBook
+from ...waits.signal import WaitSignal
 from ..local_signals import LocalSignals
 from ._attachments import MemoryAttachments
 from ._book import SessionBook
@@ -34,9 +37,17 @@ class MemorySessionStores(MemoryAttachmentReferences):
 
     durability_tier = DurabilityTier.INLINE
 
-    def __init__(self, library: Library, attachments: MemoryAttachments) -> None:
+    def __init__(
+        self,
+        library: Library,
+        attachments: MemoryAttachments,
+        waits: MemoryWaitBook,
+        wait_signal: WaitSignal,
+    ) -> None:
         super().__init__(library)
         self._attachments = attachments
+        self._waits = waits
+        self._wait_signal = wait_signal
         self._stores: dict[str, MemorySessionStore] = {}
 
     async def create_store(self, request: SessionStoreCreateRequest) -> MemorySessionStore:
@@ -62,6 +73,11 @@ class MemorySessionStores(MemoryAttachmentReferences):
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
         book = self._library.bury(session_id)
         self._stores.pop(session_id, None)
+        if book is None:
+            self._waits.drop_session(session_id)
+        else:
+            self._waits.revoke_now(session_id, book.generation)
+        self._wait_signal.ring_session(session_id)
         if book is None:
             return SessionDeleteReport(session_id=session_id, existed=False)
         still_named = [other.attachments for other in self._library.books()]
@@ -145,7 +161,14 @@ class MemoryStorage:
         self._library = Library()
         self._attachments = MemoryAttachments(self._library)
         self._process_envs = MemoryProcessEnvs(self._library)
-        self._session_stores = MemorySessionStores(self._library, self._attachments)
+        waits = MemoryWaitBook(
+            generation_of=self._library.last_generation, check=self._library.check_open
+        )
+        self._wait_signal = WaitSignal(shared_book=False)
+        self._session_stores = MemorySessionStores(
+            self._library, self._attachments, waits, self._wait_signal
+        )
+        self._await_events = AwaitEventKeeper(waits, self._wait_signal, lambda: self._library.clock)
 
     @property
     def session_stores(self) -> MemorySessionStores:
@@ -163,6 +186,11 @@ class MemoryStorage:
     def signals(self) -> LocalSignals:
         return self._library.signals
 
+    @property
+    def await_events(self) -> AwaitEventKeeper:
+        """The durable waits of the storage, which live as long as it does."""
+        return self._await_events
+
     def bind(self, *, clock: Clock, ids: IdSource) -> None:
         self._library.clock = clock
         self._library.ids = ids
@@ -172,3 +200,4 @@ class MemoryStorage:
 
     async def aclose(self) -> None:
         self._library.close()
+        self._wait_signal.ring_all()

@@ -17,6 +17,7 @@ from ...ports.store_errors import StoreError
 from . import (
     _artifacts,
     _blobs,
+    _check_waits,
     _checkpoints,
     _journal,
     _meta,
@@ -79,6 +80,7 @@ def check(db: sqlite3.Connection, stop: threading.Event) -> tuple[Problem, ...]:
             return tuple(Problem(None, text) for text in pages)
         problems = [Problem(None, text) for text in _attachment_problems(db)]
         problems += [Problem(None, text) for text in _artifacts.problems(db)]
+        problems += [Problem(session_id, text) for session_id, text in _check_waits.problems(db)]
         for (session_id,) in db.execute(SESSIONS).fetchall():
             if stop.is_set():
                 break

@@ -28,6 +28,7 @@ FOUND_AT_ONCE: Final = 100_000
 
 _NODES: Final = "graph_nodes"
 _TURNS: Final = "turns"
+_WAITS: Final = "await_event_waits"
 
 TABLES: Final = (
     "session_heads",
@@ -39,11 +40,13 @@ TABLES: Final = (
     "pending_turn_inputs",
     "queued_work_batches",
     "turn_effects",
+    _WAITS,
     _TURNS,
     _NODES,
 )
-"""Whatever has a session in its key, apart from three: the manifest, with which attachments go;
-the row of the session, which is its tombstone; the lane, whose counter must never fall."""
+"""Whatever has a session in its key, apart from four: the manifest, with which attachments go;
+the row of the session, which is its tombstone; the lane, whose counter must never fall; the
+revocation of its waits, which is for good."""
 
 _REMOVE: Final = {
     table: f"""

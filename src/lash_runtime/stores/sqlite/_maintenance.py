@@ -64,7 +64,8 @@ class SqliteMaintenance:
         return await _upkeep.gc(self._scope.database)
 
     async def prune_turns(self, keep: timedelta) -> PruneReport:
-        """Forget turns that ended longer than `keep` ago. The transcript stays.
+        """Forget turns that ended longer than `keep` ago, and answers to waits that are as old and
+        that no unfinished turn may still come for. The transcript stays.
 
         From then on nobody can attach to their results, and a turn submitted again under such
         an id is a new one.

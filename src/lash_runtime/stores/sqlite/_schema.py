@@ -252,4 +252,32 @@ TABLES: Final = (
     """
     CREATE INDEX artifact_refs_by_blob ON artifact_refs (blob_ref)
     """,
+    """
+    CREATE TABLE await_event_meta (
+        singleton      INTEGER PRIMARY KEY CHECK (singleton = 1),
+        signing_secret BLOB NOT NULL
+    )""",
+    """
+    CREATE TABLE await_event_waits (
+        key_id         TEXT PRIMARY KEY NOT NULL,
+        scope_json     TEXT NOT NULL,
+        wait_json      TEXT NOT NULL,
+        session_id     TEXT,
+        generation     INTEGER,
+        turn_id        TEXT,
+        created_at_ms  INTEGER NOT NULL,
+        deadline_ms    INTEGER,
+        resolved_at_ms INTEGER,
+        terminal_json  TEXT
+    )""",
+    """
+    CREATE INDEX await_event_waits_by_session
+        ON await_event_waits (session_id, turn_id) WHERE session_id IS NOT NULL
+    """,
+    """
+    CREATE TABLE await_event_revoked_sessions (
+        session_id    TEXT PRIMARY KEY NOT NULL,
+        generation    INTEGER NOT NULL,
+        revoked_at_ms INTEGER NOT NULL
+    )""",
 )

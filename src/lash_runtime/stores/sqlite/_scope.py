@@ -4,6 +4,7 @@ from ...ports.clock import Clock, SystemClock
 from ...ports.durability import DurabilityTier
 from ...ports.ids import IdSource, SystemIds
 from ...ports.store_errors import StoreBackendError
+from ...waits.signal import WaitSignal
 from ._auto_gc import AutoGc, GcPolicy
 from ._blobs import BuiltinBlobProfile
 from ._connections import ConnectionSettings
@@ -13,7 +14,15 @@ from ._database import Database
 class StorageScope:
     """Held by the storage and by every store it gave out."""
 
-    __slots__ = ("_database", "auto_gc", "blob_profile", "clock", "ids", "settings")
+    __slots__ = (
+        "_database",
+        "auto_gc",
+        "blob_profile",
+        "clock",
+        "ids",
+        "settings",
+        "wait_signal",
+    )
 
     def __init__(
         self, settings: ConnectionSettings, gc_policy: GcPolicy, blob_profile: BuiltinBlobProfile
@@ -23,6 +32,7 @@ class StorageScope:
         self.auto_gc = AutoGc(gc_policy)
         self.clock: Clock = SystemClock()
         self.ids: IdSource = SystemIds()
+        self.wait_signal = WaitSignal(shared_book=not settings.in_memory)
         self._database: Database | None = None
 
     @property

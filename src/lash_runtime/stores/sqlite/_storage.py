@@ -18,9 +18,11 @@ from ...ports.ids import IdSource
 from ...ports.session_catalogue import SessionDeleteReport, SessionPage, SessionQuery
 from ...ports.storage import SessionStoreCreateRequest
 from ...ports.turn_ledger import StoredUnfinishedTurn
+from ...waits.keeper import AwaitEventKeeper
 from . import _catalogue, _deletion, _meta, _sessions, _unfinished
 from ._attachments import SqliteAttachments
 from ._auto_gc import NO_GC, GcPolicy
+from ._await_events import await_events_over
 from ._blobs import BuiltinBlobProfile
 from ._connections import MEMORY, ConnectionSettings, Synchronous
 from ._database import Database
@@ -61,7 +63,10 @@ class SqliteSessionStores(SqliteAttachmentReferences):
         return SqliteSessionStore(self._scope, request.session_id, generation)
 
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
-        return await _deletion.delete(self._scope.database, self._scope.clock, session_id)
+        try:
+            return await _deletion.delete(self._scope.database, self._scope.clock, session_id)
+        finally:
+            self._scope.wait_signal.ring_session(session_id)
 
     async def list_unfinished_turns(
         self, *, after: StoredUnfinishedTurn | None = None, limit: int = 1_000
@@ -145,6 +150,7 @@ class SqliteStorage:
         self._session_stores = SqliteSessionStores(self._scope)
         self._attachments = SqliteAttachments(self._scope)
         self._process_envs = SqliteProcessEnvs(self._scope)
+        self._await_events = await_events_over(self._scope)
         self._maintenance = SqliteMaintenance(self._scope)
         self._signals = SqliteSignals(self._scope)
 
@@ -168,6 +174,11 @@ class SqliteStorage:
     @property
     def signals(self) -> SqliteSignals:
         return self._signals
+
+    @property
+    def await_events(self) -> AwaitEventKeeper:
+        """The durable waits in the database, answered from any process that has it open."""
+        return self._await_events
 
     @property
     def maintenance(self) -> SqliteMaintenance:
@@ -197,6 +208,7 @@ class SqliteStorage:
                 self._scope.database.check_owner()
             database = self._scope.closed()
             if database is not None:
+                self._scope.wait_signal.ring_all()
                 try:
                     await database.close()
                 finally:

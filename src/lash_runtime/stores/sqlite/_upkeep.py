@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 from ...model.records import dataclass
 from ...ports.persistence import GcReport, VacuumReport
 from ...ports.turn_inputs import TurnInputState
-from . import _artifacts, _session
+from . import _artifacts, _session, _waits
 from ._blobs import delete
 from ._reachability import reach
 
@@ -95,6 +95,7 @@ class PruneReport:
 
     removed_turn_count: int
     removed_stamp_count: int
+    removed_wait_count: int
 
 
 async def tombstone(desk: Desk, session_id: str, node_ids: Sequence[str]) -> None:
@@ -112,15 +113,22 @@ async def vacuum(desk: Desk, session_id: str | None = None) -> VacuumReport:
 
 
 async def prune_turns(desk: Desk, until_ms: int, session_id: str | None = None) -> PruneReport:
-    """Remove the rows of turns that were settled by then, each with the stamp of its commit.
+    """Remove the rows of turns that were settled by then, each with the stamp of its commit and
+    what it has waited for.
 
-    Stamps that are as old and have no row go as well.
+    Stamps that are as old and have no row go as well, and so do answers to waits that belong to no
+    turn on record.
     """
     until = {"until_ms": until_ms}
-    removes = [REMOVE_STAMP_OF_SETTLED, REMOVE_SETTLED]
-    stamps, turns = await _remove(desk, FIND_SETTLED, removes, session_id, until)
+    removes = [REMOVE_STAMP_OF_SETTLED, _waits.REMOVE_OF_SETTLED, REMOVE_SETTLED]
+    stamps, waits, turns = await _remove(desk, FIND_SETTLED, removes, session_id, until)
     (lone,) = await _remove(desk, FIND_LONE_STAMPS, [REMOVE_LONE_STAMPS], session_id, until)
-    return PruneReport(removed_turn_count=turns, removed_stamp_count=stamps + lone)
+    (answers,) = await _remove(desk, _waits.FIND_LONE, [_waits.REMOVE_LONE], session_id, until)
+    return PruneReport(
+        removed_turn_count=turns,
+        removed_stamp_count=stamps + lone,
+        removed_wait_count=waits + answers,
+    )
 
 
 async def gc(desk: Desk, session_id: str | None = None) -> GcReport:

@@ -23,6 +23,10 @@ _SUITES = (
     "attachment_references",
     "attachment_sweeps",
     "attachments",
+    "await_event_ends",
+    "await_event_sessions",
+    "await_event_storages",
+    "await_events",
     "checkpoints",
     "commits",
     "deletion",
@@ -52,7 +56,7 @@ _SUITES = (
 )
 
 # Asserts outside a test module are only explained by pytest if it is told before they are loaded.
-pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in (*_SUITES, "_await_event_case")))
 
 from ._case import Part  # noqa: E402
 from ._replay_case import ReplayStoreFactory  # noqa: E402
@@ -65,6 +69,13 @@ from .attachments import (  # noqa: E402
     ManifestConformance,
     NoManifestConformance,
 )
+from .await_event_ends import AwaitEventEndConformance  # noqa: E402
+from .await_event_sessions import AwaitEventSessionConformance  # noqa: E402
+from .await_event_storages import (  # noqa: E402
+    AwaitEventLifetimeConformance,
+    DurableAwaitEventConformance,
+)
+from .await_events import AwaitEventAnswerConformance  # noqa: E402
 from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
 from .deletion import DeletionConformance  # noqa: E402
@@ -97,11 +108,17 @@ __all__ = [
     "AttachmentConformance",
     "AttachmentReferenceConformance",
     "AttachmentSweepConformance",
+    "AwaitEventAnswerConformance",
+    "AwaitEventConformance",
+    "AwaitEventEndConformance",
+    "AwaitEventLifetimeConformance",
+    "AwaitEventSessionConformance",
     "CheckpointConformance",
     "CommitConformance",
     "CommitOrderConformance",
     "DeletionConformance",
     "DurableAttachmentConformance",
+    "DurableAwaitEventConformance",
     "DurableProcessEnvConformance",
     "DurableQueueConformance",
     "DurableStorageConformance",
@@ -125,6 +142,7 @@ __all__ = [
     "SettlementConformance",
     "SignalConformance",
     "SignalsBetweenConformance",
+    "StorageAwaitEventConformance",
     "StorageConformance",
     "TurnInputCancelConformance",
     "TurnInputClaimConformance",
@@ -172,3 +190,13 @@ class StorageConformance(
 
 class LiveReplayConformance(ReplayConformance, ReplayReadersConformance):
     """All cases that hold for any live replay store."""
+
+
+class AwaitEventConformance(
+    AwaitEventAnswerConformance, AwaitEventEndConformance, AwaitEventSessionConformance
+):
+    """All cases that hold for whoever keeps durable waits."""
+
+
+class StorageAwaitEventConformance(AwaitEventConformance, AwaitEventLifetimeConformance):
+    """All cases that hold for a storage that keeps durable waits."""

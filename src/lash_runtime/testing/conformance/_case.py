@@ -14,10 +14,10 @@ from ...ports.storage import Storage
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
 
-Part = Literal["manifest", "sweep", "collection", "signals"]
+Part = Literal["manifest", "sweep", "collection", "signals", "await_events"]
 """What a backend may do without: noting which session refers to which attachment; attachments
 that can be swept; counting and removing the blobs that nothing refers to any more; announcing what
-it commits."""
+it commits; keeping durable waits."""
 
 
 class StorageCase:
@@ -63,6 +63,10 @@ class StorageCase:
     @pytest.fixture
     def needs_signals(self, disclaimed: Collection[Part]) -> None:
         _skip_if("signals" in disclaimed, "this backend announces nothing")
+
+    @pytest.fixture
+    def needs_await_events(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("await_events" in disclaimed, "this backend keeps no durable waits")
 
     @pytest.fixture
     def clock(self) -> ManualClock:

@@ -14,6 +14,7 @@ from . import (
     AttachmentConformance,
     AttachmentSweepConformance,
     DurableAttachmentConformance,
+    DurableAwaitEventConformance,
     DurableProcessEnvConformance,
     DurableQueueConformance,
     DurableStorageConformance,
@@ -21,6 +22,7 @@ from . import (
     Part,
     ReplayStoreFactory,
     SignalsBetweenConformance,
+    StorageAwaitEventConformance,
     StorageConformance,
 )
 from .plugin import factory_of
@@ -58,6 +60,14 @@ class TestDurableStorage(
 ):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
+
+
+class TestAwaitEvents(GivenStorage, StorageAwaitEventConformance):
+    pass
+
+
+class TestDurableAwaitEvents(GivenStorage, DurableAwaitEventConformance):
+    for_durable = True
 
 
 class GivenAttachments(Disclaiming):

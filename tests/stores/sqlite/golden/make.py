@@ -7,15 +7,20 @@ make themselves is another golden database, beside this one.
 """
 
 import asyncio
+import os
 import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from lash_runtime import LashCore, tool
+import anyio
+
+from lash_runtime import CancelToken, LashCore, ResolvedOk, tool
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
 from lash_runtime.model.policy import SessionPolicy
 from lash_runtime.ports.attachments import AttachmentIntent
+from lash_runtime.ports.await_events import CustomWait
+from lash_runtime.ports.execution_scope import RuntimeOperationScope, TurnScope
 from lash_runtime.ports.invocations import RuntimeEffectKind
 from lash_runtime.ports.journal import EffectIdentity, EffectRecorded, EffectReserved
 from lash_runtime.ports.leases import LeaseOwnerIdentity
@@ -51,6 +56,10 @@ from lash_runtime.testing.conformance._waiting_samples import (
 
 GOLDEN = Path(__file__).with_name("version_1.sql")
 SCRIPTED = SessionPolicy(provider_id="scripted")
+SETTLED = TurnScope(session_id="waiting", turn_id="settled")
+OPERATION = RuntimeOperationScope(operation_id="order-17")
+ANSWER = ResolvedOk(payload={"paid": ["a", 1, None]})
+DEADLINE_MS = 1_800_000_000_000
 PRAGMAS = ("page_size", "auto_vacuum", "application_id", "user_version")
 
 
@@ -187,12 +196,23 @@ async def fill(storage: SqliteStorage) -> None:
     await envs.put_process_execution_env("env:small", b'{"plugin_options": {}}')
     await envs.put_process_execution_env("env:again", b'{"plugin_options": {}}')
     await envs.put_process_execution_env("env:large", b"policy " * 1_000)
+    waits = storage.await_events
+    for scope in (SETTLED, OPERATION):
+        key = await waits.await_event_key(scope, CustomWait(key="answered"))
+        await waits.resolve_await_event(key, ANSWER)
+    key = await waits.await_event_key(SETTLED, CustomWait(key="open"))
+    with anyio.move_on_after(0.5):
+        await waits.await_await_event(key, CancelToken(), DEADLINE_MS)
+    await storage.await_events.revoke_await_events_for_session("revoked")
     await a_store(storage, "gone")
     await storage.session_stores.delete_session("gone")
 
 
 async def make(path: Path) -> None:
     await talk(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        # Otherwise it would be another one each time, and all keys with it.
+        db.execute("INSERT INTO await_event_meta VALUES (1, ?)", (bytes(range(32)),))
     storage = SqliteStorage(path)
     storage.bind(clock=ManualClock(), ids=FixedIdSource())
     async with storage:
@@ -227,6 +247,7 @@ def restore(golden: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.chdir("/")  # sessions remember the folder, which is nobody's business either
     with tempfile.TemporaryDirectory() as place:
         made = Path(place, "agents.db")
         asyncio.run(make(made))

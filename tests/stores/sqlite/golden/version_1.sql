@@ -37,6 +37,32 @@ CREATE TABLE attachments (
         content       BLOB NOT NULL
     );
 INSERT INTO "attachments" VALUES('61578ad7d8afde50f365251304f0c5e711cfb3f18d4fc2f620f1969bac827f2f','{"media_type":{"kind":"image","type":"png"},"label":"a picture","id":"61578ad7d8afde50f365251304f0c5e711cfb3f18d4fc2f620f1969bac827f2f","byte_len":12}',1750000000000,NULL,X'89504E472070696374757265');
+CREATE TABLE await_event_meta (
+        singleton      INTEGER PRIMARY KEY CHECK (singleton = 1),
+        signing_secret BLOB NOT NULL
+    );
+INSERT INTO "await_event_meta" VALUES(1,X'000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F');
+CREATE TABLE await_event_revoked_sessions (
+        session_id    TEXT PRIMARY KEY NOT NULL,
+        generation    INTEGER NOT NULL,
+        revoked_at_ms INTEGER NOT NULL
+    );
+INSERT INTO "await_event_revoked_sessions" VALUES('revoked',1,1750000000000);
+CREATE TABLE await_event_waits (
+        key_id         TEXT PRIMARY KEY NOT NULL,
+        scope_json     TEXT NOT NULL,
+        wait_json      TEXT NOT NULL,
+        session_id     TEXT,
+        generation     INTEGER,
+        turn_id        TEXT,
+        created_at_ms  INTEGER NOT NULL,
+        deadline_ms    INTEGER,
+        resolved_at_ms INTEGER,
+        terminal_json  TEXT
+    );
+INSERT INTO "await_event_waits" VALUES('4d27c0bc5bc6dc96104a2574cdb8cbbca9076c9f1991df90b185ff1024efbe82','{"type":"turn","session_id":"waiting","turn_id":"settled"}','{"type":"custom","key":"answered"}','waiting',1,'settled',1750000000000,NULL,1750000000000,'{"status":"ok","payload":{"paid":["a",1,null]}}');
+INSERT INTO "await_event_waits" VALUES('870ff5bb34fc6802e857b790f163c9b35057d79bb17659360e108ddd71867d1b','{"type":"runtime_operation","operation_id":"order-17"}','{"type":"custom","key":"answered"}',NULL,NULL,NULL,1750000000000,NULL,1750000000000,'{"status":"ok","payload":{"paid":["a",1,null]}}');
+INSERT INTO "await_event_waits" VALUES('72485f41b91a57b5c3d9b4c725176959300d221acf342ca9610ccb0a4e5cc22c','{"type":"turn","session_id":"waiting","turn_id":"settled"}','{"type":"custom","key":"open"}','waiting',1,'settled',1750000000000,1800000000000,NULL,NULL);
 CREATE TABLE blobs (
         session_id TEXT NOT NULL,
         hash       TEXT NOT NULL,
@@ -279,6 +305,9 @@ CREATE INDEX attachment_manifest_uncommitted
 CREATE INDEX attachment_manifest_by_attachment ON attachment_manifest (attachment_id)
     ;
 CREATE INDEX artifact_refs_by_blob ON artifact_refs (blob_ref)
+    ;
+CREATE INDEX await_event_waits_by_session
+        ON await_event_waits (session_id, turn_id) WHERE session_id IS NOT NULL
     ;
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('pending_turn_inputs',4);

@@ -1,0 +1,1 @@
+"""How durable waits are kept, whatever they are kept in: the rules once, over a book of them."""
