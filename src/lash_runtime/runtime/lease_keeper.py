@@ -108,9 +108,10 @@ class LeaseKeeper:
 
     async def _renew(self, guard: LeaseGuard) -> None:
         try:
-            guard.lease = await guard.store.renew_session_execution_lease(
+            renewed = await guard.store.renew_session_execution_lease(
                 guard.fence(), self.timings.ttl_ms
             )
+            guard.lease = renewed.lease
             tell(LeaseEvent.RENEWED, guard.fence())
         except SessionExecutionLeaseExpired:
             self._lose(guard)

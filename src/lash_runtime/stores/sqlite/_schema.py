@@ -128,6 +128,7 @@ TABLES: Final = (
         settled_at_ms        INTEGER,
         result_json          TEXT,
         failure_json         TEXT,
+        cancel_request_json  TEXT,
         PRIMARY KEY (session_id, turn_id),
         UNIQUE (session_id, seq)
     )""",

@@ -23,7 +23,7 @@ from ...ports.commit import (
     RuntimeCommit,
     RuntimeCommitResult,
 )
-from ...ports.leases import LeaseBusy, SessionExecutionLeaseFence
+from ...ports.leases import LeaseBusy, LeaseRenewed, SessionExecutionLeaseFence
 from ...ports.session_state import (
     ActivePath,
     FullGraph,
@@ -130,10 +130,14 @@ def commit(
         )
     _apply_graph(db, session_id, commit.graph, now_ms)
     checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames, profile)
+    asked = None
+    if commit.turn_settlement is None:
+        asked = _turns.cancel_request_under(db, session_id, lease.fencing_token)
     result = RuntimeCommitResult(
         head_revision=revision + 1,
         checkpoint_ref=checkpoint.ref,
         manifest=checkpoint.manifest,
+        cancel_request=asked,
     )
     _heads.save(
         db,
@@ -217,6 +221,14 @@ def settle(
         )
     if release:
         lane.release(fence)
+
+
+def renew(
+    db: sqlite3.Connection, fence: SessionExecutionLeaseFence, *, now_ms: int, ttl_ms: int
+) -> LeaseRenewed:
+    lease = StoredLane(db, fence.session_id).renew(fence, now_ms=now_ms, ttl_ms=ttl_ms)
+    asked = _turns.cancel_request_under(db, fence.session_id, lease.fencing_token)
+    return LeaseRenewed(lease, asked)
 
 
 def tombstone(db: sqlite3.Connection, session_id: str, node_ids: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
+from ...model.cancelling import CancelRequest
 from ...model.nodes import SessionNodeRecord
 from ...model.session_meta import SessionMeta
 from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry
@@ -11,7 +12,7 @@ from ...ports.commit import GraphUnchanged, RuntimeCommit, RuntimeCommitResult
 from ...ports.durability import DurabilityTier
 from ...ports.leases import (
     LeaseOwnerIdentity,
-    SessionExecutionLease,
+    LeaseRenewed,
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseCompletion,
     SessionExecutionLeaseFence,
@@ -20,6 +21,7 @@ from ...ports.session_state import HeadStamp, PersistedSessionRead, SessionReadS
 from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
+    TurnCancelAnswer,
     TurnRow,
     TurnSettlement,
 )
@@ -115,11 +117,9 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
     async def renew_session_execution_lease(
         self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
-    ) -> SessionExecutionLease:
-        def body(db: sqlite3.Connection) -> SessionExecutionLease:
-            return StoredLane(db, fence.session_id).renew(
-                fence, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms
-            )
+    ) -> LeaseRenewed:
+        def body(db: sqlite3.Connection) -> LeaseRenewed:
+            return _session.renew(db, fence, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms)
 
         return await self._database.write(body)
 
@@ -154,6 +154,15 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
             _session.settle(db, fence, settlement, now_ms=self._now_ms(), release=release)
 
         await self._database.write(body)
+
+    async def request_turn_cancel(
+        self, session_id: str, turn_id: str, *, reason: str | None, origin: str | None
+    ) -> TurnCancelAnswer:
+        def body(db: sqlite3.Connection) -> TurnCancelAnswer:
+            request = CancelRequest(requested_at_ms=self._now_ms(), reason=reason, origin=origin)
+            return _turns.request_cancel(db, session_id, turn_id, request)
+
+        return await self._database.write(body)
 
     async def record_intent(self, intent: AttachmentIntent) -> None:
         await self._database.write(partial(_manifest.intend, intent=intent))

@@ -39,6 +39,7 @@ _SUITES = (
     "replay_readers",
     "sessions",
     "settlement",
+    "turn_cancels",
     "turn_input_cancels",
     "turn_input_claims",
     "turn_input_deferral",
@@ -77,6 +78,7 @@ from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
 from .settlement import SettlementConformance  # noqa: E402
+from .turn_cancels import TurnCancelConformance  # noqa: E402
 from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
 from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
 from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
@@ -114,6 +116,7 @@ __all__ = [
     "SessionConformance",
     "SettlementConformance",
     "StorageConformance",
+    "TurnCancelConformance",
     "TurnInputCancelConformance",
     "TurnInputClaimConformance",
     "TurnInputConformance",
@@ -133,6 +136,7 @@ class StorageConformance(
     ReclaimConformance,
     AcceptanceConformance,
     SettlementConformance,
+    TurnCancelConformance,
     AttachmentConformance,
     AttachmentSweepConformance,
     AttachmentReferenceConformance,
