@@ -44,6 +44,7 @@ from .model.activity import (
     UsageReported,
 )
 from .model.attachments import AttachmentRef
+from .model.cancelling import CancelRequest, CancelVerdict
 from .model.images import Image
 from .model.messages import Message, MessageRole, Part, PartKind
 from .model.nodes import SessionNodeRecord
@@ -106,7 +107,9 @@ __all__ = [
     "AttachmentRef",
     "AttachmentSweepReport",
     "BuiltinEntry",
+    "CancelRequest",
     "CancelToken",
+    "CancelVerdict",
     "CollectingSink",
     "CoreClosed",
     "DurableStorePeerRequired",

@@ -15,6 +15,7 @@ from .lease_keeper import LeaseKeeper
 from .observation import ObservationCells
 from .residency import Residency
 from .tasks import TaskOwner
+from .turn_registry import TurnRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class RuntimeEnvironment:
     core_prompt: PromptLayer
     providers: ProviderShares
     tasks: TaskOwner
+    turns: TurnRegistry
     keeper: LeaseKeeper
     lanes: SessionLanes
     cells: ObservationCells

@@ -208,7 +208,8 @@ class TurnRun:
             case SettledTurn(row=row):
                 return await self._result_of(row)
             case AcceptedTurn(lease=lease, row=row, head=head):
-                self._guard = runtime.env.keeper.guard(store, lease, self._request.cancel.cancel)
+                cancel = self._request.cancel
+                self._guard = runtime.env.keeper.guard(store, lease, cancel.cancel, cancel.ask)
                 self._turn_index = row.turn_index
                 if starts_over:
                     runtime.start_over()
