@@ -53,6 +53,7 @@ class Round:
     steps_of_model: int
     pause_steps: int
     pause_s: float
+    too_late: bool
     from_elsewhere: bool
 
     @classmethod
@@ -60,9 +61,10 @@ class Round:
         return cls(
             rounds_of_tools=dice.choice((0, 0, 1)),
             steps_of_model=dice.randrange(6),
-            pause_steps=dice.randrange(40),
+            pause_steps=max(0, dice.randrange(-10, 40)),
             # Most of a turn over a database is waiting for its thread.
             pause_s=dice.choice((0, 0, dice.random() * 0.006)),
+            too_late=dice.random() < 0.1,
             from_elsewhere=dice.random() < 0.5,
         )
 
@@ -121,6 +123,8 @@ class Race:
                 await asyncio.sleep(0)
             if played.pause_s:
                 await asyncio.sleep(played.pause_s)
+            if played.too_late:
+                await asyncio.wait((running,))
             was_over = running.done()
             verdict = await canceller.cancel_turn(session_id, TURN, reason=session_id)
             output = await running

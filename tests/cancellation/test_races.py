@@ -43,6 +43,7 @@ async def test_a_cancel_at_any_step_has_one_verdict(
                 steps_of_model=2,
                 pause_steps=step,
                 pause_s=0,
+                too_late=False,
                 from_elsewhere=from_elsewhere,
             )
             finish = await racing.run(f"step {step}", played)
