@@ -46,6 +46,7 @@ from .model.activity import (
     UsageReported,
 )
 from .model.attachments import AttachmentRef
+from .model.cancelling import CancelRequest, CancelVerdict
 from .model.images import Image
 from .model.messages import Message, MessageRole, Part, PartKind
 from .model.nodes import SessionNodeRecord
@@ -122,7 +123,9 @@ __all__ = [
     "AttachmentSweepReport",
     "AwaitEventKey",
     "BuiltinEntry",
+    "CancelRequest",
     "CancelToken",
+    "CancelVerdict",
     "CollectingSink",
     "Completions",
     "CoreClosed",

@@ -63,6 +63,16 @@ def a_text(value: object, name: str) -> str:
     return an(str, value, f"{name} is a str")
 
 
+def a_remark(value: object, name: str) -> str | None:
+    """Text to be stored, or nothing."""
+    if value is None:
+        return None
+    text = an(str, value, f"{name} is a str")
+    if (why_not := why_not_storable(text)) is not None:
+        raise InvalidConfiguration(f"{name} must be storable text: {why_not}")
+    return text
+
+
 def one_of(kind: type[E], value: object, name: str) -> E:
     """A member of `kind`, also given by its value."""
     try:

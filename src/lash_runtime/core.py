@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import anyio
 
-from ._arguments import a_count, a_session_id, a_text, an, one_of
+from ._arguments import a_count, a_remark, a_session_id, a_text, an, one_of
 from ._translation import translated
 from .attachment_access import CoreAttachmentAccess
 from .completions import Completions
@@ -25,6 +25,7 @@ from .errors import (
     MissingSessionStoreFactory,
     StoreSessionMismatch,
 )
+from .model.cancelling import CancelVerdict
 from .model.policy import ModelSpec, SessionPolicy
 from .model.session_meta import ChildRelation, RootRelation, SessionRelation
 from .ports.effects import EffectHost
@@ -40,10 +41,11 @@ from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory
 from .ports.turn_ledger import TurnRow
 from .ports.turn_persistence import TurnPersistence
 from .protocols.standard import StandardProtocol
+from .runtime.cancel_turn import cancel_turn
 from .runtime.environment import RuntimeEnvironment
 from .runtime.faults import SessionBusy
 from .runtime.lash_runtime import LashRuntime, SessionBinding, StartOver
-from .runtime.open_session import OpenSession
+from .runtime.open_session import OpenSession, check_turn_id
 from .runtime.recovery import UnfinishedTurn
 from .runtime.state import RuntimeSessionState
 from .runtime.turn.unfinished import TurnCloser
@@ -121,6 +123,45 @@ class LashCore:
         with translated():
             env = await self._started()
             return LashSession(await self._opened(env, parked.binding))
+
+    async def cancel_turn(
+        self,
+        session_id: str,
+        turn_id: str,
+        *,
+        reason: str | None = None,
+        origin: str | None = None,
+    ) -> CancelVerdict:
+        """Cancel a turn by its id, whoever runs it: this core, another process, or nobody yet.
+
+        `accepted`: it ends as cancelled, with all that it has finished, or has ended so already.
+        `completion_won`: it had ended before, in another way. `unknown_turn`: there is none. The
+        verdict is durable and stays the same however often it is asked for; the first `reason` and
+        `origin` (why, and who asks) are in `TurnResult.cancellation`.
+
+        A turn of this core winds down at once, also one in line. Another process hears of the
+        request when it next renews its lease or stores something. Waits for no turn to end.
+
+        Cancelling the wait does not take the request back. Raises `InvalidSessionId`, a
+        `RuntimeFailure` for what cannot be a turn id, and `StoreFailure` when the request could
+        not be written; then nothing was stopped.
+        """
+        a_session_id(session_id)
+        a_text(turn_id, "a turn id")
+        why, who = a_remark(reason, "a reason"), a_remark(origin, "an origin")
+        with translated():
+            check_turn_id(turn_id)
+            env = await self._started()
+            open_here = [s for s in self._sessions if s.session_id == session_id and not s.closed]
+            opened = [s.runtime.store for s in open_here if s.runtime.store is not None]
+            asking = env.tasks.start(
+                cancel_turn(env, opened, session_id, turn_id, reason=why, origin=who),
+                name=f"lash-cancel-{turn_id}",
+            )
+            await asking.settled()
+            if asking.interrupted:
+                raise CoreClosed
+            return asking.result()
 
     async def delete_session(self, session_id: str) -> SessionDeleteReport:
         """Delete the session and everything that is its own, whoever is using it.

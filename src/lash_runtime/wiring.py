@@ -42,6 +42,7 @@ from .runtime.recovery_bell import RecoveryBell
 from .runtime.residency import Residency
 from .runtime.session_attachments import MAX_ATTACHMENT_BYTES
 from .runtime.tasks import TaskOwner
+from .runtime.turn_registry import TurnRegistry
 from .stores.local_process import local_process_liveness
 from .tools import ToolCatalog
 from .tools.errors import ToolCatalogError
@@ -200,6 +201,7 @@ class CoreWiring:
             core_prompt=self.core_prompt,
             providers=self.providers,
             tasks=tasks,
+            turns=TurnRegistry(),
             keeper=LeaseKeeper(timings=self.lease_timings, clock=self.clock, tasks=tasks),
             lanes=SessionLanes(),
             cells=ObservationCells(replay=self.replay),

@@ -64,6 +64,9 @@ from lash_runtime.ports.turn_ledger import (
 )
 from lash_runtime.stores.memory import MemoryStorage
 
+CANCELLED = {"t1", "t3"}
+"""The turns that end as cancelled when they are committed."""
+
 
 class Agreement(TwoStores):
     """Leases, turns, commits, attachments and upkeep."""
@@ -210,6 +213,22 @@ class Agreement(TwoStores):
         self.both(
             lambda side: side.stores["two"].settle_turn(
                 self.fence(side, pair), settlement, release=release
+            )
+        )
+
+    @rule(
+        session_id=session_ids,
+        turn_id=turn_ids,
+        number=st.none() | st.integers(0, 2),
+        reason=st.none() | st.just("wrong city \U0001f9ed"),
+    )
+    def request_cancel(
+        self, session_id: str, turn_id: str, number: int | None, reason: str | None
+    ) -> None:
+        asked = turn_id if number is None else self.a_turn(session_id, number)
+        self.both(
+            lambda side: side.stores["two"].request_turn_cancel(
+                session_id, asked, reason=reason, origin="a test"
             )
         )
 
@@ -392,7 +411,8 @@ class Agreement(TwoStores):
         if state is TurnState.FAILED:
             failure = TurnFailure(code="llm_provider", message="gone")
             return TurnSettlement(turn_id=turn_id, state=state, failure=failure)
-        result = TurnResultRecord(outcome=stopped(StopReason.INTERRUPTED), message_ids=("m-n1",))
+        reason = StopReason.CANCELLED if turn_id in CANCELLED else StopReason.INTERRUPTED
+        result = TurnResultRecord(outcome=stopped(reason), message_ids=("m-n1",))
         return TurnSettlement(turn_id=turn_id, state=state, result=result)
 
 

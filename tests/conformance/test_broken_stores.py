@@ -139,7 +139,7 @@ class ShortensLeases(Wrapped):
         if isinstance(outcome, LeaseAcquired) and lease_ttl_ms:
             fence = outcome.lease.fence()
             renewed = await self.intact.renew_session_execution_lease(fence, lease_ttl_ms)
-            return LeaseAcquired(renewed)
+            return LeaseAcquired(renewed.lease)
         return outcome
 
 

@@ -158,6 +158,14 @@ def of_cores() -> Iterator[Refused]:
     yield from refused("list_sessions", "order", None, 5, "best", at="order")
     yield from refused("list_sessions", "limit", None, *NOT_A_COUNT, 1001, at="limit")
     yield from refused("list_sessions", "after", 5, True, b"x", NAN, at="after")
+    for value in (None, 5, True, b"s", NAN, "", " ", "nul\x00l"):
+        error = InvalidSessionId
+        yield Refused("cancel_turn", (value, "t"), {}, "session id", error, "invalid_session_id")
+    for value in NOT_TEXT:
+        yield Refused("cancel_turn", ("s", value), {}, "turn id")
+    for value in (5, True, b"x", NAN, ["x"], "half a \ud83c pair"):
+        yield Refused("cancel_turn", ("s", "t"), {"reason": value}, "reason")
+        yield Refused("cancel_turn", ("s", "t"), {"origin": value}, "origin")
 
 
 def of_session_builders() -> Iterator[Refused]:
@@ -304,15 +312,18 @@ def test_the_shortest_form_says_which_argument_is_wrong(
 
 
 @pytest.mark.parametrize("turn_id", ["", " ", "half a \ud83c pair", "a:agent-frame:1"])
-async def test_a_turn_id_that_cannot_be_one_is_refused_by_its_setter(
+async def test_a_turn_id_that_cannot_be_one_is_refused_wherever_it_is_given(
     place: Place, turn_id: str
 ) -> None:
     """With the codes that an id inside the input is refused with."""
     async with a_core(place, yes()) as core, core.session("s") as session:
         with pytest.raises(EmbedError) as raised:
             session.turn("x").turn_id(turn_id)
-    assert raised.value.code in {"missing_execution_scope_id", "invalid_turn_id"}
-    assert raised.value.is_terminal
+        assert raised.value.code in {"missing_execution_scope_id", "invalid_turn_id"}
+        assert raised.value.is_terminal
+        with pytest.raises(EmbedError) as cancelling:
+            await core.cancel_turn("s", turn_id)
+        assert cancelling.value.code == raised.value.code
 
 
 async def test_a_cursor_that_says_nothing_is_refused_when_it_is_used(place: Place) -> None:

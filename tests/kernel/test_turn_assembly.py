@@ -3,6 +3,7 @@
 import pytest
 
 from lash_runtime.kernel.assembly import TurnAssembler, assistant_output, explicit_text
+from lash_runtime.model.cancelling import CancelRequest
 from lash_runtime.model.llm import LlmTerminalReason, ProviderFailureKind
 from lash_runtime.model.messages import Message, MessageRole, Part, PartKind, text_message
 from lash_runtime.model.outcome import (
@@ -36,6 +37,7 @@ OK = ToolCallOutput.success("fine")
 BROKEN = ToolCallOutput.failure(
     ToolFailure(class_=ToolFailureClass.EXECUTION, code="x", message="no")
 )
+REQUEST = CancelRequest(requested_at_ms=7, reason="too slow")
 ERROR = ErrorEvent("it broke", ErrorEnvelope(kind="plugin", user_message="broke"))
 
 
@@ -133,11 +135,12 @@ def test_streamed_text_never_counts() -> None:
 def test_a_turn_assembled_as_cancelled_keeps_its_text_and_its_calls() -> None:
     """A cancel that reached the store in time wins, and throws nothing away."""
     made = ended(answered("done"), called(OK), TokenUsageEvent(0, TokenUsage(), TokenUsage()))
-    turn = made.assemble([ASKED, said("done")], cancelled=True)
-    assert turn.outcome == stopped(StopReason.CANCELLED)
+    turn = made.assemble([ASKED, said("done")], cancellation=REQUEST)
+    assert (turn.outcome, turn.cancellation) == (stopped(StopReason.CANCELLED), REQUEST)
     assert turn.assistant_output.safe_text == "done"
     assert [call.call_id for call in turn.tool_calls] == ["c"]
-    assert made.assemble([ASKED, said("done")]).outcome == answered("done")
+    again = made.assemble([ASKED, said("done")])
+    assert (again.outcome, again.cancellation) == (answered("done"), None)
 
 
 def test_events_that_stop_before_the_end_are_a_failure() -> None:
@@ -151,7 +154,7 @@ def test_events_that_stop_before_the_end_are_a_failure() -> None:
 
 def test_a_cancelled_turn_is_not_blamed_for_its_missing_end() -> None:
     """It was cut short on purpose."""
-    turn = assembler().assemble([ASKED], cancelled=True)
+    turn = assembler().assemble([ASKED], cancellation=REQUEST)
     assert turn.outcome == stopped(StopReason.CANCELLED)
     assert turn.errors == ()
 

@@ -9,7 +9,10 @@ import anyio
 import pytest
 
 from lash_runtime import LashCore, LeaseTimings, RuntimeFailure
-from lash_runtime.ports.leases import SessionExecutionLease, SessionExecutionLeaseFence
+from lash_runtime.ports.leases import (
+    LeaseRenewed,
+    SessionExecutionLeaseFence,
+)
 from lash_runtime.ports.storage import SessionStoreCreateRequest
 from lash_runtime.ports.store_errors import StoreBackendError
 from lash_runtime.stores.sqlite import SqliteStorage
@@ -32,7 +35,7 @@ class Unreachable:
 
     async def renew_session_execution_lease(
         self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
-    ) -> SessionExecutionLease:
+    ) -> LeaseRenewed:
         self.refused += 1
         raise StoreBackendError("the database is out of reach")
 

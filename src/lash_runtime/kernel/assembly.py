@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final, assert_never
 
+from ..model.cancelling import CancelRequest
 from ..model.messages import Message, MessageRole
 from ..model.outcome import (
     AgentFrameSwitch,
@@ -52,7 +53,10 @@ _RECENT: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembledTurn:
-    """A finished turn. `usage` is the turn's own, `prompt_usage` its last model call's."""
+    """A finished turn. `usage` is the turn's own, `prompt_usage` its last model call's.
+
+    `cancellation` is the request that it was cancelled for, if there was one.
+    """
 
     outcome: TurnOutcome
     assistant_output: AssistantOutput
@@ -60,6 +64,7 @@ class AssembledTurn:
     prompt_usage: PromptUsage | None
     tool_calls: tuple[ToolCallRecord, ...]
     errors: tuple[TurnIssue, ...]
+    cancellation: CancelRequest | None = None
 
     @property
     def has_tool_calls(self) -> bool:
@@ -106,12 +111,15 @@ class TurnAssembler:
             case _:
                 assert_never(event)
 
-    def assemble(self, messages: Sequence[Message], *, cancelled: bool = False) -> AssembledTurn:
+    def assemble(
+        self, messages: Sequence[Message], *, cancellation: CancelRequest | None = None
+    ) -> AssembledTurn:
         """What the turn came to, given the transcript it left.
 
-        `cancelled` makes it a cancelled turn whatever it ended in, and keeps its text and its
+        `cancellation` makes it a cancelled turn whatever it ended in, and keeps its text and its
         calls. Nothing is consumed: a turn can be assembled again.
         """
+        cancelled = cancellation is not None
         issues = list(self._issues)
         blocking = bool(issues)
         raw_text = explicit_text(self._outcome)
@@ -142,6 +150,7 @@ class TurnAssembler:
             prompt_usage=self._prompt_usage,
             tool_calls=tuple(self._calls),
             errors=tuple(issues),
+            cancellation=cancellation,
         )
 
     def _settled_outcome(

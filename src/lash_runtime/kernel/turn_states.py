@@ -6,8 +6,8 @@
     accepted → cancelled
 
 Rule 1: a settled row never moves again.
-Rule 2: whoever settles a row holds the lane. Finishing it takes the very lease it was started
-under; closing one that an earlier holder left behind takes a later one.
+Rule 2: whoever settles a started row holds the lane. Finishing it takes the very lease it was
+started under; closing one that an earlier holder left behind takes a later one.
 """
 
 from collections.abc import Mapping

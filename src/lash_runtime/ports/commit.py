@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from ..model.cancelling import CancelRequest
 from ..model.frames import AgentFrameRecord
 from ..model.nodes import SessionNodeRecord
 from ..model.records import dataclass
@@ -83,9 +84,14 @@ class RuntimeCommit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeCommitResult:
-    """What the head is now. `replayed` says that an earlier commit of this turn answered."""
+    """What the head is now. `replayed` says that an earlier commit of this turn answered.
+
+    `cancel_request` is what was asked of the turn that runs under the lease of the commit, unless
+    it was this commit that settled the turn.
+    """
 
     head_revision: int
     checkpoint_ref: BlobRef
     manifest: SessionCheckpoint
     replayed: bool = False
+    cancel_request: CancelRequest | None = None

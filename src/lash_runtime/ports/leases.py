@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from ..model._value import Value, omitted_when_none
+from ..model.cancelling import CancelRequest
 from ..model.records import dataclass
 
 
@@ -93,6 +94,14 @@ class LeaseBusy:
 
 
 SessionExecutionLeaseClaimOutcome = LeaseAcquired | LeaseBusy
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRenewed:
+    """The lease goes on. `cancel_request` is what was asked of the turn that runs under it."""
+
+    lease: SessionExecutionLease
+    cancel_request: CancelRequest | None = None
 
 
 class LeaseTimingsError(ValueError):

@@ -6,6 +6,7 @@
     ├── HeadRevisionConflict            another writer committed first
     ├── RuntimeTurnCommitConflict       the turn was committed with other content
     ├── TurnContentConflict             the turn id was submitted with other content
+    ├── TurnCancelRequested             the turn is to be cancelled, so it cannot complete
     ├── QueuedWorkClaimExpired          the claim no longer owns its batches
     ├── TurnInputClaimExpired           the claim no longer owns its inputs
     ├── PendingTurnInputSourceKeyConflict
@@ -26,6 +27,8 @@ Match on `code`, which is stable; never on the text.
 """
 
 from typing import ClassVar
+
+from ..model.cancelling import CancelRequest
 
 
 class StoreError(Exception):
@@ -94,6 +97,22 @@ class TurnContentConflict(StoreError):
         )
         self.session_id = session_id
         self.turn_id = turn_id
+
+
+class TurnCancelRequested(StoreError):
+    """Somebody has asked for the turn to be cancelled, so it was not settled as completed.
+    Nothing was written."""
+
+    code = "turn_cancel_requested"
+
+    def __init__(self, *, session_id: str, turn_id: str, request: CancelRequest) -> None:
+        super().__init__(
+            f"turn {turn_id!r} of session {session_id!r} is to be cancelled: "
+            "settle it as cancelled, with what it has finished"
+        )
+        self.session_id = session_id
+        self.turn_id = turn_id
+        self.request = request
 
 
 class QueuedWorkClaimExpired(StoreError):

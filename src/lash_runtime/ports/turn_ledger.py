@@ -7,7 +7,8 @@ from pydantic import Field
 
 from ..kernel.turn_states import TurnState as TurnState
 from ..model._value import Value, omitted_when_empty, omitted_when_none
-from ..model.outcome import ExecutionSummary, TurnIssue, TurnOutcome
+from ..model.cancelling import CancelRequest, CancelVerdict
+from ..model.outcome import ExecutionSummary, StopReason, TurnIssue, TurnOutcome, stopped
 from ..model.policy import ModelSpec, SessionPolicy
 from ..model.prompt import PromptLayer
 from ..model.records import dataclass
@@ -77,7 +78,8 @@ class TurnResultRecord(Value):
     """A settled turn's result, with references instead of text.
 
     `outcome` has an empty text when the answer is the text of the message
-    `assistant_message_id`. `message_ids` are the messages the turn added, in order.
+    `assistant_message_id`. `message_ids` are the messages the turn added, in order. A turn that
+    was cancelled by a request has that request, and as its message the answer that it had by then.
     """
 
     outcome: TurnOutcome
@@ -87,6 +89,7 @@ class TurnResultRecord(Value):
     issues: tuple[TurnIssue, ...] = omitted_when_empty(())
     calls: tuple[SettledCall, ...] = omitted_when_empty(())
     execution: ExecutionSummary = ExecutionSummary.defaults()
+    cancellation: CancelRequest | None = omitted_when_none()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,8 @@ class TurnRow:
     `policy` is what the session ran with when the turn was accepted. `journaled` says that what
     the turn does is on record until it is over, so that another process can finish it; `attempt`
     counts the processes that have begun to, from 1, and `deaths` those that died since anything new
-    was put on record.
+    was put on record. `cancel_request` is the first that came before the turn was settled; a row
+    that has one is never settled as completed.
     """
 
     session_id: str
@@ -121,6 +125,11 @@ class TurnRow:
     result: TurnResultRecord | None = None
     failure: TurnFailure | None = None
     effects: tuple[EffectSummary, ...] = ()
+    cancel_request: CancelRequest | None = None
+
+    @property
+    def outcome(self) -> TurnOutcome | None:
+        return None if self.result is None else self.result.outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,3 +248,20 @@ class TurnSettlement:
     result: TurnResultRecord | None = None
     failure: TurnFailure | None = None
     effects: tuple[EffectSummary, ...] = ()
+
+    @property
+    def outcome(self) -> TurnOutcome | None:
+        return None if self.result is None else self.result.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCancelAnswer:
+    """What a request to cancel has come to, and the request that the row keeps: the first."""
+
+    verdict: CancelVerdict
+    request: CancelRequest | None = None
+
+
+def cancelled_before_start(request: CancelRequest) -> TurnResultRecord:
+    """The result of a row that was cancelled before anything of its turn ran."""
+    return TurnResultRecord(outcome=stopped(StopReason.CANCELLED), cancellation=request)

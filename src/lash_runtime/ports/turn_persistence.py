@@ -14,7 +14,7 @@ from .commit import RuntimeCommit, RuntimeCommitResult
 from .durability import DurabilityTier
 from .leases import (
     LeaseOwnerIdentity,
-    SessionExecutionLease,
+    LeaseRenewed,
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseCompletion,
     SessionExecutionLeaseFence,
@@ -23,6 +23,7 @@ from .session_state import HeadStamp, PersistedSessionRead, SessionReadScope
 from .turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
+    TurnCancelAnswer,
     TurnRow,
     TurnSettlement,
     TurnStarted,
@@ -58,10 +59,13 @@ class SessionCommitStore(Protocol):
         stored result and writes nothing but the lease release; another hash is
         `RuntimeTurnCommitConflict`), lease (`SessionExecutionLeaseExpired`), head revision
         (`HeadRevisionConflict`), queue claims (`QueuedWorkClaimExpired`), input claims
-        (`TurnInputClaimExpired`). A completion names exactly what its claim still owns, and the
-        claim was made under the lease of this very commit; its expiry does not matter.
+        (`TurnInputClaimExpired`), a cancel request in the row of the turn that is settled as
+        committed, unless it is as cancelled (`TurnCancelRequested`). A completion names exactly
+        what its claim still owns, and the claim was made under the lease of this very commit; its
+        expiry does not matter.
         Completed batches are removed; completed inputs stay as tombstones until vacuum. Then
         the pending inputs of `interrupted_turn_input_turn_id` are deferred to the next turn.
+        A commit that settles no turn answers what was asked of the one that runs under its lease.
         """
         ...
 
@@ -96,8 +100,10 @@ class SessionExecutionLeaseStore(Protocol):
 
     async def renew_session_execution_lease(
         self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
-    ) -> SessionExecutionLease:
+    ) -> LeaseRenewed:
         """Extend to `lease_ttl_ms` from now; the claim time and both tokens stay.
+
+        Answers the cancel request, if there is one, of the turn that runs under the lease.
 
         Raises `SessionExecutionLeaseExpired` unless owner, token and counter match a live row.
         """
@@ -148,8 +154,21 @@ class TurnLedgerStore(Protocol):
     ) -> None:
         """Settle a row without a commit, and release the lane in the same transaction if asked.
 
-        Raises `SessionExecutionLeaseExpired` when `fence` is not the live one. Settling a row
-        that is already settled changes nothing.
+        Raises `SessionExecutionLeaseExpired` when `fence` is not the live one, and
+        `TurnCancelRequested` as a commit does. Settling a row that is already settled changes
+        nothing.
+        """
+        ...
+
+    async def request_turn_cancel(
+        self, session_id: str, turn_id: str, *, reason: str | None, origin: str | None
+    ) -> TurnCancelAnswer:
+        """Ask for the turn to be cancelled, whoever runs it; needs no lease. One transaction.
+
+        An unfinished row keeps the first request that it is given, with the store's time, and
+        answers it; one that has not started is settled as cancelled at once, with
+        `cancelled_before_start` for its result. A settled row never changes. The verdict is that
+        of `cancel_verdict` of `kernel/turn_cancels.py`, or `unknown_turn` without a row.
         """
         ...
 

@@ -17,6 +17,7 @@ from .observation import ObservationCells
 from .recovery_bell import RecoveryBell
 from .residency import Residency
 from .tasks import TaskOwner
+from .turn_registry import TurnRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class RuntimeEnvironment:
     core_prompt: PromptLayer
     providers: ProviderShares
     tasks: TaskOwner
+    turns: TurnRegistry
     keeper: LeaseKeeper
     lanes: SessionLanes
     cells: ObservationCells

@@ -2,7 +2,8 @@
 
 One task renews all leases of a core and exists only while there are any. A lease is lost when
 the store says so, or when its own expiry passes without a renewal; any other failure of a
-renewal is tried again on the next tick.
+renewal is tried again on the next tick. A renewal also tells of a request to cancel the turn, which
+another process has written.
 """
 
 import logging
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from ..model.cancelling import CancelRequest
 from ..ports.clock import Clock
 from ..ports.leases import LeaseTimings, SessionExecutionLease, SessionExecutionLeaseFence
 from ..ports.store_errors import (
@@ -29,11 +31,13 @@ log = logging.getLogger(__name__)
 @dataclass(eq=False, slots=True)
 class LeaseGuard:
     """One held lease. `on_lost` is called once, when it turns out to be lost; `deleted` says
-    that the session went with it."""
+    that the session went with it. `on_cancel` is called with a request at each renewal that tells
+    of it."""
 
     store: SessionExecutionLeaseStore
     lease: SessionExecutionLease
     on_lost: Callable[[], None]
+    on_cancel: Callable[[CancelRequest], object]
     lost: bool = False
     deleted: bool = False
     renew_at: float = field(default=0.0)
@@ -69,9 +73,10 @@ class LeaseKeeper:
         store: SessionExecutionLeaseStore,
         lease: SessionExecutionLease,
         on_lost: Callable[[], None],
+        on_cancel: Callable[[CancelRequest], object],
     ) -> LeaseGuard:
         """Renew `lease` until the guard is released."""
-        guard = LeaseGuard(store, lease, on_lost)
+        guard = LeaseGuard(store, lease, on_lost, on_cancel)
         guard.renew_at = self._clock.now() + self._interval_s
         self._guards.add(guard)
         idle = self._task is None or self._task.task.done()
@@ -108,10 +113,13 @@ class LeaseKeeper:
 
     async def _renew(self, guard: LeaseGuard) -> None:
         try:
-            guard.lease = await guard.store.renew_session_execution_lease(
+            renewed = await guard.store.renew_session_execution_lease(
                 guard.fence(), self.timings.ttl_ms
             )
+            guard.lease = renewed.lease
             tell(LeaseEvent.RENEWED, guard.fence())
+            if renewed.cancel_request is not None:
+                guard.on_cancel(renewed.cancel_request)
         except SessionExecutionLeaseExpired:
             self._lose(guard)
         except StoredSessionDeleted:

@@ -34,6 +34,7 @@ class RunningTurn:
         self._task: OwnedTask[TurnResult] = runtime.env.tasks.start(
             self._run(runtime, request, sink), name=f"lash-turn-{request.turn_id}"
         )
+        self.on_over(runtime.env.turns.add(runtime.session_id, request.turn_id, request.cancel))
 
     @property
     def is_over(self) -> bool:

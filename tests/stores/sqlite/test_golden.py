@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lash_runtime import LashCore
+from lash_runtime.model.outcome import StopReason, stopped
 from lash_runtime.ports.await_events import (
     AlreadyResolved,
     CustomWait,
@@ -120,6 +121,13 @@ async def test_every_session_of_an_old_database_can_be_read(path: Path) -> None:
         assert failed is not None
         assert failed.failure is not None
         assert failed.failure.code == "llm_provider"
+        cancelled = await stores["unfinished"].load_turn("unfinished", "cancelled")
+        assert cancelled is not None
+        assert cancelled.outcome == stopped(StopReason.CANCELLED)
+        assert cancelled.cancel_request is not None
+        assert cancelled.cancel_request.reason == "too slow"
+        assert cancelled.cancel_request.origin == "an operator"
+        assert open_turn.cancel_request is not None
 
         call, sleep = await stores["journaled"].load_journal("journaled", "open")
         assert (call.effect.subject, call.runs, call.outcome) == ("temperature", 1, '{"done":null}')

@@ -5,11 +5,13 @@ import sqlite3
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lash_runtime.model.cancelling import CancelVerdict
 from lash_runtime.model.frames import AgentFrameAssignment, AgentFrameRecord
 from lash_runtime.model.messages import MessageRole
 from lash_runtime.ports.session_state import (
@@ -25,6 +27,7 @@ from lash_runtime.ports.store_errors import (
     StoreBackendError,
     UnsupportedRecordSchemaVersion,
 )
+from lash_runtime.ports.turn_ledger import TurnState, cancelled_before_start
 from lash_runtime.ports.turn_persistence import TurnPersistence
 from lash_runtime.stores.sqlite import SqliteStorage, _nodes, _turns
 from lash_runtime.testing.conformance._samples import (
@@ -254,6 +257,7 @@ async def test_the_version_is_asked_before_the_rest_is_read(
         "UPDATE turns SET members_json = '['",
         "UPDATE turns SET members_json = '{}'",
         "UPDATE turns SET members_json = x'ff'",
+        "UPDATE turns SET cancel_request_json = '{}'",
     ],
 )
 async def test_a_turn_that_cannot_be_read_is_an_error_of_the_store(
@@ -267,9 +271,35 @@ async def test_a_turn_that_cannot_be_read_is_an_error_of_the_store(
         await store.load_turn("s", "t1")
     with pytest.raises(StoreBackendError, match="a stored turn's"):
         await store.list_unfinished_turns("s")
-    if "state" in damage:
-        with pytest.raises(StoreBackendError, match="a stored turn's state"):
+    with pytest.raises(StoreBackendError, match="a stored turn's"):
+        await store.request_turn_cancel("s", "t1", reason=None, origin=None)
+    if "state" in damage or "cancel" in damage:
+        with pytest.raises(StoreBackendError, match=r"a stored turn's (state|cancel request)"):
             await store.settle_turn(turn.lease.fence(), as_committed("t1"), release=True)
+
+
+async def test_a_row_that_has_not_started_is_cancelled_at_once(
+    storage: SqliteStorage, sql: Statement
+) -> None:
+    """Nobody runs it who could heed a request, so nobody is waited for."""
+    store = await a_store(storage)
+    turn = await accepted(store, an_acceptance("t1"))
+    sql("UPDATE turns SET state = 'accepted'")
+    answer = await store.request_turn_cancel("s", "t1", reason="too late", origin=None)
+    assert answer.verdict is CancelVerdict.ACCEPTED
+    assert answer.request is not None
+    row = await store.load_turn("s", "t1")
+    assert row == replace(
+        turn.row,
+        state=TurnState.CANCELLED,
+        input=None,
+        settled_at_ms=answer.request.requested_at_ms,
+        result=cancelled_before_start(answer.request),
+        cancel_request=answer.request,
+    )
+    assert list(await store.list_unfinished_turns("s")) == []
+    assert await store.request_turn_cancel("s", "t1", reason=None, origin=None) == answer
+    assert await storage.maintenance.check() == ()
 
 
 async def test_a_write_that_does_not_fit_leaves_the_session_as_it_was(

@@ -121,12 +121,13 @@ class EffectLoop:
                 machine.fail_turn(_controller_failed(error))
 
     async def _call_llm(self, effect: CallLlm) -> None:
+        if self._unstored_work and not self._cancel.is_cancelled:
+            await self._store_progress()
+            self._unstored_work = False
+        # Asked after the write, which may have brought the request.
         if self._cancel.is_cancelled:
             self._machine.finish_with_outcome(stopped(StopReason.CANCELLED))
             return
-        if self._unstored_work:
-            await self._store_progress()
-            self._unstored_work = False
         executor = self._executors.llm_call()
         outcome = await self._execute(
             effect.effect_id, LlmCallCommand(effect.request), executor, LlmCallOutcome

@@ -18,7 +18,9 @@ from ...kernel.machine.machine import TurnMachine
 from ...kernel.machine.settings import MachineSettings
 from ...kernel.read_model import EventRecord
 from ...kernel.resume_safety import CallLedger
+from ...kernel.turn_cancels import is_cancellation
 from ...kernel.turn_messages import message_scope, opening_messages
+from ...model.cancelling import CancelRequest
 from ...model.llm import GenerationOptions, LlmToolSpec
 from ...model.nodes import ProtocolEvent
 from ...model.outcome import (
@@ -39,6 +41,7 @@ from ...ports.store_errors import (
     SessionExecutionLeaseExpired,
     StoredSessionDeleted,
     StoreError,
+    TurnCancelRequested,
 )
 from ...ports.turn_ledger import TurnSettlement, TurnState
 from ..faults import fault_of_commit
@@ -149,10 +152,14 @@ class TurnExecution:
     async def commit(self, *, started_at_ms: int, elapsed_ms: Callable[[], int]) -> TurnResult:
         """Store the whole turn at once, make it the session's state, and say how it ended.
 
-        Raises `LeaseLost` when another owner has taken the session over, and `RuntimeFault`
-        when the store refuses; the session's state is unchanged then.
+        A request to cancel that has come until then makes it a cancelled turn: nothing runs
+        again, and all that was finished stays. Raises `LeaseLost` when another owner has taken the
+        session over, and `RuntimeFault` when the store refuses; the session's state is unchanged
+        then.
         """
-        turn = _without_frame_switch(self._assembler.assemble(self._messages))
+        cancel = self._request.cancel
+        turn = self._assembled(cancel.request)
+        cancel.decide(cancelled=is_cancellation(turn.outcome))
         execution = ExecutionSummary(
             had_tool_calls=turn.has_tool_calls,
             started_at_ms=started_at_ms,
@@ -167,9 +174,18 @@ class TurnExecution:
         ).with_usage(entries)
         with anyio.CancelScope(shield=True):
             if self._guard is not None:
-                state = await self._store_turn(state, turn, execution, entries, self._guard)
+                try:
+                    state = await self._store_turn(state, turn, execution, entries, self._guard)
+                except TurnCancelRequested as refused:
+                    turn = self._assembled(refused.request)
+                    state = await self._store_turn(state, turn, execution, entries, self._guard)
             self._runtime.install(state, self._request.turn_id)
         return result_of_turn(self._request.turn_id, turn, execution, state.read_view())
+
+    def _assembled(self, cancellation: CancelRequest | None) -> AssembledTurn:
+        return _without_frame_switch(
+            self._assembler.assemble(self._messages, cancellation=cancellation)
+        )
 
     async def _store_turn(
         self,
@@ -179,6 +195,7 @@ class TurnExecution:
         entries: tuple[TokenLedgerEntry, ...],
         guard: LeaseGuard,
     ) -> RuntimeSessionState:
+        """Raises `TurnCancelRequested`, besides faults, when `turn` may not end like that."""
         guard.ensure_held()
         own = self._messages[self._first_own :]
         settlement = TurnSettlement(
@@ -199,6 +216,8 @@ class TurnExecution:
         store = self._runtime.require_store("commit a turn")
         try:
             result = await store.commit_runtime_state(commit)
+        except TurnCancelRequested:
+            raise
         except StoreError as error:
             raise fault_of_commit(error, self._runtime.session_id) from error
         tell(LeaseEvent.RELEASED, guard.fence())
@@ -249,6 +268,8 @@ class TurnExecution:
                 "progress of turn %r was not stored, it goes on: %s", self._request.turn_id, error
             )
             return
+        if result.cancel_request is not None:
+            self._request.cancel.ask(result.cancel_request)
         self._state = state.after_commit(result)
         self._draft.mark_committed()
         self._attachments.committed(commit.committed_attachment_ids)

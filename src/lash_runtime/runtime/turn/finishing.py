@@ -27,8 +27,12 @@ async def finish_turn(runtime: LashRuntime, turn_id: str) -> TurnResult | None:
         row = await _waiting_row(runtime, turn_id, lease)
         if row is None:
             return None
-        run = TurnRun(runtime, request_of_row(row), None)
-        return await run.finish(TurnToFinish(lease=lease, row=row))
+        request = request_of_row(row)
+        forget = runtime.env.turns.add(runtime.session_id, turn_id, request.cancel)
+        try:
+            return await TurnRun(runtime, request, None).finish(TurnToFinish(lease=lease, row=row))
+        finally:
+            forget()
 
 
 async def _waiting_row(

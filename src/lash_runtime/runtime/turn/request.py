@@ -10,10 +10,10 @@ from ...model.policy import ModelSpec
 from ...model.prompt import PromptLayer
 from ...model.records import dataclass
 from ...model.turn_input import TextItem, TurnInput
-from ...ports.cancel import CancelToken
 from ...ports.provider import ResolvedProvider
 from ...ports.turn_ledger import StoredTurnOptions
 from ...providers.shares import GivenProvider
+from .cancelling import TurnCancelToken
 
 ON_LOOP_LIMIT_CHARS: Final = 64 * 1024
 """Longer input is encoded and hashed in a thread, so that nobody else on the loop waits."""
@@ -47,7 +47,7 @@ class TurnRequest:
     input: TurnInput
     overrides: TurnOverrides = TurnOverrides()
     provider: ResolvedProvider | None = None
-    cancel: CancelToken = field(default_factory=CancelToken)
+    cancel: TurnCancelToken = field(default_factory=TurnCancelToken)
 
 
 async def content_hash(turn_input: TurnInput, options: StoredTurnOptions) -> str:

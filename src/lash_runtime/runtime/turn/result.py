@@ -5,6 +5,7 @@ from typing import Any
 
 from ...kernel.read_view import SessionReadView
 from ...model.activity import TurnActivity
+from ...model.cancelling import CancelRequest
 from ...model.outcome import (
     AgentFrameSwitch,
     AssistantMessageEnd,
@@ -29,6 +30,8 @@ class TurnResult:
 
     `state` is the session as the turn left it. `usage` is the turn's own; `children_usage` that
     of child sessions. `errors` lists problems that the turn met, also those it got over.
+    `cancellation` is the request of `core.cancel_turn` that made it a cancelled turn; what the turn
+    had finished by then is here all the same.
     """
 
     turn_id: str
@@ -40,6 +43,7 @@ class TurnResult:
     children_usage: tuple[TokenLedgerEntry, ...] = ()
     tool_calls: tuple[ToolCallRecord, ...] = ()
     errors: tuple[TurnIssue, ...] = ()
+    cancellation: CancelRequest | None = None
 
     @property
     def is_success(self) -> bool:
@@ -156,6 +160,10 @@ class TurnOutput:
     @property
     def errors(self) -> tuple[TurnIssue, ...]:
         return self.result.errors
+
+    @property
+    def cancellation(self) -> CancelRequest | None:
+        return self.result.cancellation
 
     def started_at(self) -> datetime:
         return self.result.started_at()

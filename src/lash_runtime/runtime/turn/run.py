@@ -180,6 +180,8 @@ class TurnRun:
         except StoreError as error:
             raise fault_of_commit(error, runtime.session_id) from error
         row = adopted.row
+        if row.cancel_request is not None:
+            self._request.cancel.ask(row.cancel_request)
         self._turn_index = row.turn_index
         self._policy = row.policy
         self._started_ms = row.accepted_at_ms
@@ -295,7 +297,8 @@ class TurnRun:
     def _hold(self, lease: SessionExecutionLease) -> None:
         runtime = self._runtime
         store = runtime.require_store("hold a lease")
-        self._guard = runtime.env.keeper.guard(store, lease, self._request.cancel.cancel)
+        cancel = self._request.cancel
+        self._guard = runtime.env.keeper.guard(store, lease, cancel.cancel, cancel.ask)
 
     async def _begin(self, row: TurnRow, head: HeadStamp | None) -> None:
         """Bring the session to where the accepted turn starts."""

@@ -14,7 +14,7 @@ from ...kernel.read_model import ReadModel
 from ...kernel.read_view import SessionReadView
 from ...kernel.visible_text import prose_of
 from ...model.messages import Message, MessageRole, Part, PartKind
-from ...model.outcome import AssistantMessageEnd, ExecutionSummary, Finished, TurnOutcome, answered
+from ...model.outcome import AssistantMessageEnd, ExecutionSummary, Finished, Stopped, answered
 from ...model.tool_results import (
     ToolCallOutput,
     ToolCallRecord,
@@ -40,6 +40,7 @@ def result_of_turn(
         execution=execution,
         tool_calls=turn.tool_calls,
         errors=turn.errors,
+        cancellation=turn.cancellation,
     )
 
 
@@ -47,9 +48,10 @@ def record_of_turn(
     turn: AssembledTurn, added: Sequence[Message], execution: ExecutionSummary
 ) -> TurnResultRecord:
     """What the turn's row keeps. `added` are the messages that the turn has added."""
-    answer = _answer_of(turn.outcome, added)
+    answer = _answer_of(turn, added)
+    finished = answer is not None and isinstance(turn.outcome, Finished)
     return TurnResultRecord(
-        outcome=turn.outcome if answer is None else answered(""),
+        outcome=answered("") if finished else turn.outcome,
         assistant_message_id=None if answer is None else answer.id,
         message_ids=tuple(message.id for message in added if not message.transient),
         usage=turn.usage,
@@ -63,6 +65,7 @@ def record_of_turn(
             for record in turn.tool_calls
         ),
         execution=execution,
+        cancellation=turn.cancellation,
     )
 
 
@@ -84,28 +87,37 @@ def result_of_row(row: TurnRow, state: RuntimeSessionState) -> TurnResult:
             "words are gone: use a new turn id",
         )
     outcome = record.outcome
+    text = explicit_text(outcome) or ""
     if record.assistant_message_id is not None:
-        outcome = answered(_text_of(transcript.message(record.assistant_message_id)))
-    output = assistant_output(explicit_text(outcome) or "")
+        text = _text_of(transcript.message(record.assistant_message_id))
+        if isinstance(outcome, Finished):
+            outcome = answered(text)
     return TurnResult(
         turn_id=row.turn_id,
         state=state.read_view(),
         outcome=outcome,
-        assistant_output=output,
+        assistant_output=assistant_output(text),
         usage=record.usage,
         execution=record.execution,
         tool_calls=tuple(_call_records(record, transcript)),
         errors=record.issues,
+        cancellation=record.cancellation,
     )
 
 
-def _answer_of(outcome: TurnOutcome, added: Sequence[Message]) -> Message | None:
-    """The message whose text is the answer, so that the record need not repeat it."""
-    match outcome:
+def _answer_of(turn: AssembledTurn, added: Sequence[Message]) -> Message | None:
+    """The message whose text is the answer, so that the record need not repeat it. A turn that
+    was cancelled by a request may have had its answer by then."""
+    match turn.outcome:
         case Finished(end=AssistantMessageEnd(text=text)):
-            for message in reversed(added):
-                if message.role is MessageRole.ASSISTANT:
-                    return message if _text_of(message) == text else None
+            pass
+        case Stopped() if turn.cancellation is not None:
+            text = turn.assistant_output.safe_text
+        case _:
+            return None
+    for message in reversed(added):
+        if message.role is MessageRole.ASSISTANT:
+            return message if _text_of(message) == text else None
     return None
 
 

@@ -24,7 +24,7 @@ from ...ports.commit import (
     RuntimeCommitResult,
     RuntimeTurnCommitStamp,
 )
-from ...ports.leases import LeaseBusy, SessionExecutionLeaseFence
+from ...ports.leases import LeaseBusy, LeaseRenewed, SessionExecutionLeaseFence
 from ...ports.session_state import (
     ActivePath,
     BlobRef,
@@ -256,7 +256,9 @@ class SessionBook:
             stamp = commit.turn_commit
             self._stamps[stamp.turn_id] = (stamp.turn_commit_hash, result)
         self._release_lane(commit)
-        return result
+        if settled is not None:
+            return result
+        return replace(result, cancel_request=self.turns.cancel_request_under(lease.fencing_token))
 
     def accept(
         self, acceptance: TurnAcceptance, *, now_ms: int, token: str
@@ -328,6 +330,10 @@ class SessionBook:
         )
         self.attachments.commit((ref.id for ref in acceptance.input.attachments()), now_ms)
         return TurnStarted(row=row, head=head)
+
+    def renew(self, fence: SessionExecutionLeaseFence, *, now_ms: int, ttl_ms: int) -> LeaseRenewed:
+        lease = self.lane.renew(fence, now_ms=now_ms, ttl_ms=ttl_ms)
+        return LeaseRenewed(lease, self.turns.cancel_request_under(lease.fencing_token))
 
     def _empty(self, now_ms: int) -> None:
         """Start over: no history, no usage, nothing unfinished, nothing that waits.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ...model.cancelling import CancelRequest
 from ...model.nodes import SessionNodeRecord
 from ...model.session_meta import SessionMeta
 from ...ports.attachments import AttachmentIntent, AttachmentManifestEntry
@@ -9,7 +10,7 @@ from ...ports.commit import RuntimeCommit, RuntimeCommitResult
 from ...ports.durability import DurabilityTier
 from ...ports.leases import (
     LeaseOwnerIdentity,
-    SessionExecutionLease,
+    LeaseRenewed,
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseCompletion,
     SessionExecutionLeaseFence,
@@ -18,6 +19,7 @@ from ...ports.session_state import HeadStamp, PersistedSessionRead, SessionReadS
 from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
+    TurnCancelAnswer,
     TurnRow,
     TurnSettlement,
     TurnStarted,
@@ -83,8 +85,8 @@ class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork, MemoryMaintenance):
 
     async def renew_session_execution_lease(
         self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
-    ) -> SessionExecutionLease:
-        return self._library.book(fence.session_id).lane.renew(
+    ) -> LeaseRenewed:
+        return self._library.book(fence.session_id).renew(
             fence, now_ms=self._library.now_ms(), ttl_ms=lease_ttl_ms
         )
 
@@ -117,6 +119,14 @@ class MemorySessionStore(MemoryTurnInputs, MemoryQueuedWork, MemoryMaintenance):
         self._library.book(fence.session_id).settle(
             fence, settlement, now_ms=self._library.now_ms(), release=release
         )
+
+    async def request_turn_cancel(
+        self, session_id: str, turn_id: str, *, reason: str | None, origin: str | None
+    ) -> TurnCancelAnswer:
+        request = CancelRequest(
+            requested_at_ms=self._library.now_ms(), reason=reason, origin=origin
+        )
+        return self._library.book(session_id).turns.request_cancel(turn_id, request)
 
     async def record_intent(self, intent: AttachmentIntent) -> None:
         self._library.book(intent.session_id).attachments.intend(intent)

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 
+from ...kernel.turn_cancels import cancel_verdict, stands_against
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
+from ...model.cancelling import CancelRequest, CancelVerdict
 from ...model.records import replace
 from ...ports.signals import SignalKind, StoreSignal
-from ...ports.store_errors import StoreBackendError
+from ...ports.store_errors import StoreBackendError, TurnCancelRequested
 from ...ports.turn_ledger import (
     TurnAcceptance,
+    TurnCancelAnswer,
     TurnRow,
     TurnSettlement,
     TurnState,
+    cancelled_before_start,
 )
 
 
@@ -75,7 +79,8 @@ class TurnRows:
     def settled(self, settlement: TurnSettlement, fencing_token: int, now_ms: int) -> TurnRow:
         """The row as `settlement` leaves it; changes nothing.
 
-        Raises `StoreBackendError` where the row does not exist or may not move so.
+        Raises `StoreBackendError` where the row does not exist or may not move so, and
+        `TurnCancelRequested` where it is to be cancelled.
         """
         row = self._rows.get(settlement.turn_id)
         if row is None:
@@ -91,6 +96,11 @@ class TurnRows:
             )
         except IllegalTurnMove as error:
             raise StoreBackendError(f"turn {settlement.turn_id!r}: {error}") from error
+        asked = row.cancel_request
+        if asked is not None and stands_against(settlement.state, settlement.outcome):
+            raise TurnCancelRequested(
+                session_id=self._session_id, turn_id=settlement.turn_id, request=asked
+            )
         return replace(
             row,
             state=settlement.state,
@@ -101,6 +111,36 @@ class TurnRows:
             failure=settlement.failure,
             effects=settlement.effects,
         )
+
+    def request_cancel(self, turn_id: str, request: CancelRequest) -> TurnCancelAnswer:
+        row = self._rows.get(turn_id)
+        if row is None:
+            return TurnCancelAnswer(CancelVerdict.UNKNOWN_TURN)
+        first = row.cancel_request
+        verdict = cancel_verdict(row.state, row.outcome, asked_before=first is not None)
+        if row.state.is_settled or first is not None:
+            return TurnCancelAnswer(verdict, first)
+        asked = replace(row, cancel_request=request)
+        if row.state is TurnState.ACCEPTED:
+            asked = replace(
+                asked,
+                state=TurnState.CANCELLED,
+                input=None,
+                settled_at_ms=request.requested_at_ms,
+                result=cancelled_before_start(request),
+            )
+            self._tell(SignalKind.TURN_SETTLED, asked)
+        else:
+            self._tell(SignalKind.TURN_CANCEL_REQUESTED, asked)
+        self.put(asked)
+        return TurnCancelAnswer(verdict, request)
+
+    def cancel_request_under(self, fencing_token: int) -> CancelRequest | None:
+        """What was asked of the turn that runs under that lease."""
+        for row in self._unfinished.values():
+            if row.fencing_token == fencing_token and row.cancel_request is not None:
+                return row.cancel_request
+        return None
 
     def discard_unfinished(self, now_ms: int) -> None:
         for row in self.unfinished():

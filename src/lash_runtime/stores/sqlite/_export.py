@@ -31,11 +31,13 @@ USAGE: Final = """
 """
 TURNS: Final = """
     SELECT turn_id, state, turn_index, accepted_at_ms, settled_at_ms, input_json, result_json,
-           failure_json
+           failure_json, cancel_request_json
       FROM turns
      WHERE session_id = ?
      ORDER BY seq
 """
+
+_PARTS_OF_TURNS: Final = ("input", "result", "failure", "cancel_request")
 
 
 def lines(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
@@ -49,7 +51,7 @@ def lines(db: sqlite3.Connection, session_id: str) -> Iterator[str]:
     for row in _named(db.execute(USAGE, (session_id,))):
         yield _line("usage", **row)
     for row in _named(db.execute(TURNS, (session_id,))):
-        parsed = {name: _json(row.pop(f"{name}_json")) for name in ("input", "result", "failure")}
+        parsed = {name: _json(row.pop(f"{name}_json")) for name in _PARTS_OF_TURNS}
         yield _line("turn", **row, **{name: value for name, value in parsed.items() if value})
 
 

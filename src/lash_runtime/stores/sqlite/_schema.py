@@ -134,6 +134,7 @@ TABLES: Final = (
         result_json          TEXT,
         failure_json         TEXT,
         effects_json         TEXT,
+        cancel_request_json  TEXT,
         PRIMARY KEY (session_id, turn_id),
         UNIQUE (session_id, seq)
     )""",

@@ -24,7 +24,7 @@ from ...ports.commit import (
     RuntimeCommitResult,
 )
 from ...ports.journal import AdoptedTurn, JournalWrite
-from ...ports.leases import LeaseBusy, SessionExecutionLeaseFence
+from ...ports.leases import LeaseBusy, LeaseRenewed, SessionExecutionLeaseFence
 from ...ports.session_state import (
     ActivePath,
     FullGraph,
@@ -132,10 +132,14 @@ def commit(
         )
     _apply_graph(db, session_id, commit.graph, now_ms)
     checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames, profile)
+    asked = None
+    if commit.turn_settlement is None:
+        asked = _turns.cancel_request_under(db, session_id, lease.fencing_token)
     result = RuntimeCommitResult(
         head_revision=revision + 1,
         checkpoint_ref=checkpoint.ref,
         manifest=checkpoint.manifest,
+        cancel_request=asked,
     )
     _heads.save(
         db,
@@ -265,6 +269,14 @@ def leave(
     if lane.live_generation(now_ms) == fence.fencing_token:
         _turns.leave(db, fence.session_id, turn_id, fence.fencing_token)
     lane.release(fence)
+
+
+def renew(
+    db: sqlite3.Connection, fence: SessionExecutionLeaseFence, *, now_ms: int, ttl_ms: int
+) -> LeaseRenewed:
+    lease = StoredLane(db, fence.session_id).renew(fence, now_ms=now_ms, ttl_ms=ttl_ms)
+    asked = _turns.cancel_request_under(db, fence.session_id, lease.fencing_token)
+    return LeaseRenewed(lease, asked)
 
 
 def tombstone(db: sqlite3.Connection, session_id: str, node_ids: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
+from ...model.cancelling import CancelRequest
 from ...model.nodes import SessionNodeRecord
 from ...model.policy import SessionPolicy
 from ...model.session_meta import SessionMeta
@@ -13,7 +14,7 @@ from ...ports.durability import DurabilityTier
 from ...ports.journal import AdoptedTurn, JournalEntry, JournalWrite
 from ...ports.leases import (
     LeaseOwnerIdentity,
-    SessionExecutionLease,
+    LeaseRenewed,
     SessionExecutionLeaseClaimOutcome,
     SessionExecutionLeaseCompletion,
     SessionExecutionLeaseFence,
@@ -22,6 +23,7 @@ from ...ports.session_state import HeadStamp, PersistedSessionRead, SessionReadS
 from ...ports.turn_ledger import (
     TurnAcceptance,
     TurnAcceptanceOutcome,
+    TurnCancelAnswer,
     TurnRow,
     TurnSettlement,
     TurnStarted,
@@ -119,11 +121,9 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
     async def renew_session_execution_lease(
         self, fence: SessionExecutionLeaseFence, lease_ttl_ms: int
-    ) -> SessionExecutionLease:
-        def body(db: sqlite3.Connection) -> SessionExecutionLease:
-            return StoredLane(db, fence.session_id).renew(
-                fence, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms
-            )
+    ) -> LeaseRenewed:
+        def body(db: sqlite3.Connection) -> LeaseRenewed:
+            return _session.renew(db, fence, now_ms=self._now_ms(), ttl_ms=lease_ttl_ms)
 
         return await self._database.write(body)
 
@@ -196,6 +196,15 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
         return await self._database.read(
             partial(_journal.load, session_id=session_id, turn_id=turn_id)
         )
+
+    async def request_turn_cancel(
+        self, session_id: str, turn_id: str, *, reason: str | None, origin: str | None
+    ) -> TurnCancelAnswer:
+        def body(db: sqlite3.Connection) -> TurnCancelAnswer:
+            request = CancelRequest(requested_at_ms=self._now_ms(), reason=reason, origin=origin)
+            return _turns.request_cancel(db, session_id, turn_id, request)
+
+        return await self._database.write(body)
 
     async def record_intent(self, intent: AttachmentIntent) -> None:
         await self._database.write(partial(_manifest.intend, intent=intent))

@@ -9,22 +9,26 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
+from ...kernel.turn_cancels import cancel_verdict, stands_against
 from ...kernel.turn_states import IllegalTurnMove, check_settlement, discarded
+from ...model.cancelling import CancelRequest, CancelVerdict
 from ...model.policy import SessionPolicy
 from ...model.records import replace
 from ...model.turn_input import TurnInput
 from ...ports.signals import SignalKind
-from ...ports.store_errors import StoreBackendError
+from ...ports.store_errors import StoreBackendError, TurnCancelRequested
 from ...ports.turn_ledger import (
     EffectSummary,
     RequiredWiring,
     StoredTurnOptions,
     TurnAcceptance,
+    TurnCancelAnswer,
     TurnFailure,
     TurnResultRecord,
     TurnRow,
     TurnSettlement,
     TurnState,
+    cancelled_before_start,
 )
 from . import _journal, _outbox, _sessions
 from ._records import decode, decode_as, decode_member
@@ -36,7 +40,7 @@ _COLUMNS: Final = """
            generation, turn_id, seq, state, content_hash, turn_index, base_revision,
            options_json, required_wiring_json, members_json, input_json, policy_json,
            fencing_token, journaled, attempt, deaths, accepted_at_ms, settled_at_ms, result_json,
-           failure_json, effects_json
+           failure_json, effects_json, cancel_request_json
 """
 LOAD: Final = f"""
     SELECT {_COLUMNS}
@@ -58,7 +62,7 @@ INSERT: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 LOAD_LIFE: Final = """
-    SELECT state, fencing_token, journaled
+    SELECT state, fencing_token, journaled, cancel_request_json
       FROM turns
      WHERE session_id = ? AND turn_id = ?
 """
@@ -80,6 +84,19 @@ LEAVE: Final = """
     UPDATE turns
        SET deaths = deaths - 1
      WHERE session_id = ? AND turn_id = ? AND fencing_token = ? AND settled_at_ms IS NULL
+"""
+REQUEST_CANCEL: Final = """
+    UPDATE turns
+       SET cancel_request_json = ?
+     WHERE session_id = ? AND turn_id = ?
+"""
+CANCEL_REQUEST_UNDER: Final = """
+    SELECT cancel_request_json
+      FROM turns
+     WHERE session_id = ? AND settled_at_ms IS NULL
+       AND fencing_token = ? AND cancel_request_json IS NOT NULL
+     ORDER BY seq
+     LIMIT 1
 """
 
 
@@ -161,12 +178,13 @@ def settle(
     fencing_token: int,
     now_ms: int,
 ) -> None:
-    """Raises `StoreBackendError` where the row does not exist or may not move so."""
+    """Raises `StoreBackendError` where the row does not exist or may not move so, and
+    `TurnCancelRequested` where it is to be cancelled."""
     turn_id = settlement.turn_id
     row = db.execute(LOAD_LIFE, (session_id, turn_id)).fetchone()
     if row is None:
         raise StoreBackendError(f"session {session_id!r} has no turn {turn_id!r} to settle")
-    state, started_under, journaled = row
+    state, started_under, journaled, asked = row
     try:
         check_settlement(
             _state(state),
@@ -176,6 +194,10 @@ def settle(
         )
     except IllegalTurnMove as error:
         raise StoreBackendError(f"turn {turn_id!r}: {error}") from error
+    if asked is not None and stands_against(settlement.state, settlement.outcome):
+        raise TurnCancelRequested(
+            session_id=session_id, turn_id=turn_id, request=_cancel_request(asked)
+        )
     db.execute(
         SETTLE,
         (
@@ -233,6 +255,36 @@ def check_running(
         raise StoreBackendError(f"turn {turn_id!r} does not run under lease {fencing_token}")
 
 
+def request_cancel(
+    db: sqlite3.Connection, session_id: str, turn_id: str, request: CancelRequest
+) -> TurnCancelAnswer:
+    row = load(db, session_id, turn_id)
+    if row is None:
+        return TurnCancelAnswer(CancelVerdict.UNKNOWN_TURN)
+    first = row.cancel_request
+    verdict = cancel_verdict(row.state, row.outcome, asked_before=first is not None)
+    if row.state.is_settled or first is not None:
+        return TurnCancelAnswer(verdict, first)
+    db.execute(REQUEST_CANCEL, (_json(request), session_id, turn_id))
+    if row.state is TurnState.ACCEPTED:
+        now_ms, result = request.requested_at_ms, _json(cancelled_before_start(request))
+        db.execute(
+            SETTLE, (TurnState.CANCELLED.value, now_ms, result, None, None, session_id, turn_id)
+        )
+        _outbox.tell(db, SignalKind.TURN_SETTLED, session_id, turn_id)
+    else:
+        _outbox.tell(db, SignalKind.TURN_CANCEL_REQUESTED, session_id, turn_id)
+    return TurnCancelAnswer(verdict, request)
+
+
+def cancel_request_under(
+    db: sqlite3.Connection, session_id: str, fencing_token: int
+) -> CancelRequest | None:
+    """What was asked of the turn that runs under that lease."""
+    row = db.execute(CANCEL_REQUEST_UNDER, (session_id, fencing_token)).fetchone()
+    return None if row is None else _cancel_request(row[0])
+
+
 def discard_unfinished(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     for row in unfinished(db, session_id):
         state = discarded(row.state).value
@@ -251,6 +303,10 @@ def _json(value: BaseModel | None) -> str | None:
 
 def _effects_json(effects: tuple[EffectSummary, ...]) -> str | None:
     return _EFFECTS.dump_json(effects).decode() if effects else None
+
+
+def _cancel_request(text: str) -> CancelRequest:
+    return decode(CancelRequest, text, kind="turn's cancel request")
 
 
 def _state(text: str) -> TurnState:
@@ -280,6 +336,7 @@ def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
         result,
         failure,
         effects,
+        cancel_request,
     ) = row
     return TurnRow(
         session_id=session_id,
@@ -304,4 +361,5 @@ def _row(session_id: str, row: tuple[Any, ...]) -> TurnRow:
         result=None if result is None else decode(TurnResultRecord, result, kind="turn's result"),
         failure=None if failure is None else decode(TurnFailure, failure, kind="turn's failure"),
         effects=() if effects is None else decode_as(_EFFECTS, effects, kind="turn's effects"),
+        cancel_request=None if cancel_request is None else _cancel_request(cancel_request),
     )

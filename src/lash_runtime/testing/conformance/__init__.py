@@ -47,6 +47,7 @@ _SUITES = (
     "starting",
     "signals",
     "signals_between",
+    "turn_cancels",
     "turn_input_cancels",
     "turn_input_claims",
     "turn_input_deferral",
@@ -96,6 +97,7 @@ from .settlement import SettlementConformance  # noqa: E402
 from .signals import SignalConformance  # noqa: E402
 from .signals_between import SignalsBetweenConformance  # noqa: E402
 from .starting import TurnStartConformance  # noqa: E402
+from .turn_cancels import TurnCancelConformance  # noqa: E402
 from .turn_input_cancels import TurnInputCancelConformance  # noqa: E402
 from .turn_input_claims import TurnInputClaimConformance  # noqa: E402
 from .turn_input_deferral import TurnInputDeferralConformance  # noqa: E402
@@ -144,6 +146,7 @@ __all__ = [
     "SignalsBetweenConformance",
     "StorageAwaitEventConformance",
     "StorageConformance",
+    "TurnCancelConformance",
     "TurnInputCancelConformance",
     "TurnInputClaimConformance",
     "TurnInputConformance",
@@ -165,6 +168,7 @@ class StorageConformance(
     AcceptanceConformance,
     TurnStartConformance,
     SettlementConformance,
+    TurnCancelConformance,
     AttachmentConformance,
     AttachmentSweepConformance,
     AttachmentReferenceConformance,

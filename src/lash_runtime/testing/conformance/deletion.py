@@ -111,6 +111,9 @@ def every_call(
         "accept_turn": lambda: store.accept_turn(an_acceptance("t3")),
         "start_turn": lambda: store.start_turn(fence, an_acceptance("t3")),
         "settle_turn": lambda: store.settle_turn(fence, as_failed("t2"), release=True),
+        "request_turn_cancel": lambda: store.request_turn_cancel(
+            "s", "t2", reason=None, origin=None
+        ),
         "try_claim": lambda: store.try_claim_session_execution_lease("s", BOB, TTL_MS),
         "reclaim": lambda: store.reclaim_session_execution_lease("s", BOB, fence, TTL_MS),
         "renew": lambda: store.renew_session_execution_lease(fence, TTL_MS),
@@ -210,7 +213,7 @@ class DeletionConformance(StorageCase):
             )
             await store.release_session_execution_lease(old.fence())
             renewed = await store.renew_session_execution_lease(new.fence(), TTL_MS)
-            assert renewed.fencing_token == new.fencing_token
+            assert renewed.lease.fencing_token == new.fencing_token
             old = new
 
     async def test_a_session_is_deleted_under_a_live_lease(self, storage: Storage) -> None:

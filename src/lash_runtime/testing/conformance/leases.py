@@ -11,6 +11,7 @@ from ...ports.leases import (
     LeaseAcquired,
     LeaseBusy,
     LeaseOwnerIdentity,
+    LeaseRenewed,
     LocalProcessLiveness,
     SessionExecutionLease,
 )
@@ -111,9 +112,10 @@ class LeaseConformance(StorageCase):
         lease = await hold(store)
         clock.advance(20)
         renewed = await store.renew_session_execution_lease(lease.fence(), TTL_MS)
-        assert renewed == replace(lease, expires_at_epoch_ms=clock.timestamp_ms() + TTL_MS)
+        longer = replace(lease, expires_at_epoch_ms=clock.timestamp_ms() + TTL_MS)
+        assert renewed == LeaseRenewed(longer)
         clock.advance(20)
-        await assert_busy(store, renewed)
+        await assert_busy(store, longer)
 
     async def test_only_the_live_holder_renews(self, storage: Storage, clock: ManualClock) -> None:
         """Forged, released, lapsed and taken-over leases stay lost."""

@@ -7,16 +7,16 @@ make themselves is another golden database, beside this one.
 """
 
 import asyncio
-import os
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import chdir, closing
 from pathlib import Path
 
 import anyio
 
 from lash_runtime import CancelToken, LashCore, ResolvedOk, tool
 from lash_runtime.model.attachments import AttachmentCreateMeta, ImageFormat, MediaType
+from lash_runtime.model.outcome import StopReason
 from lash_runtime.model.policy import SessionPolicy
 from lash_runtime.ports.attachments import AttachmentIntent
 from lash_runtime.ports.await_events import CustomWait
@@ -53,6 +53,7 @@ from lash_runtime.testing.conformance._waiting_samples import (
     some_work,
     submitted,
 )
+from lash_runtime.testing.conformance.turn_cancels import as_stopped
 
 GOLDEN = Path(__file__).with_name("version_1.sql")
 SCRIPTED = SessionPolicy(provider_id="scripted")
@@ -144,7 +145,14 @@ async def fill(storage: SqliteStorage) -> None:
     unfinished = await a_store(storage, "unfinished")
     turn = await accepted(unfinished, an_acceptance("failed", session_id="unfinished"))
     await unfinished.settle_turn(turn.lease.fence(), as_failed("failed"), release=True)
+    turn = await accepted(unfinished, an_acceptance("cancelled", session_id="unfinished"))
+    fence = turn.lease.fence()
+    await unfinished.request_turn_cancel(
+        "unfinished", "cancelled", reason="too slow", origin="an operator"
+    )
+    await unfinished.settle_turn(fence, as_stopped(StopReason.CANCELLED, "cancelled"), release=True)
     await accepted(unfinished, an_acceptance("open", "Still there?", session_id="unfinished"))
+    await unfinished.request_turn_cancel("unfinished", "open", reason=None, origin=None)
 
     journaled = await a_store(storage, "journaled")
     asked = an_acceptance(
@@ -247,8 +255,9 @@ def restore(golden: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.chdir("/")  # sessions remember the folder, which is nobody's business either
     with tempfile.TemporaryDirectory() as place:
         made = Path(place, "agents.db")
-        asyncio.run(make(made))
+        # A session remembers the folder it was begun in, which is nobody's business either.
+        with chdir("/"):
+            asyncio.run(make(made))
         GOLDEN.write_text(as_text(made), encoding="utf-8")
