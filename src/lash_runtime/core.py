@@ -37,6 +37,7 @@ from .ports.session_catalogue import (
     SessionPage,
     SessionQuery,
 )
+from .ports.signals import StoreSignals
 from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory
 from .ports.turn_ledger import TurnRow
 from .ports.turn_persistence import TurnPersistence
@@ -44,6 +45,7 @@ from .protocols.standard import StandardProtocol
 from .runtime.cancel_turn import cancel_turn
 from .runtime.environment import RuntimeEnvironment
 from .runtime.faults import SessionBusy
+from .runtime.hearing import hear_cancels
 from .runtime.lash_runtime import LashRuntime, SessionBinding, StartOver
 from .runtime.open_session import OpenSession, check_turn_id
 from .runtime.recovery import UnfinishedTurn
@@ -322,9 +324,17 @@ class LashCore:
                     wiring.storage.bind(clock=wiring.clock, ids=wiring.ids)
                     await wiring.storage.open()
                 self._env = wiring.environment()
-                if wiring.recover and wiring.session_stores is not None:
-                    CoreRecovery(wiring, self._env, wiring.session_stores).start()
+                self._start_background(self._env)
             return self._env
+
+    def _start_background(self, env: RuntimeEnvironment) -> None:
+        """What goes on for as long as the core is open. All of it is the task owner's."""
+        wiring = self._wiring
+        signals: StoreSignals | None = getattr(wiring.storage, "signals", None)
+        if signals is not None:
+            env.tasks.start(hear_cancels(env, signals), name="lash-cancels")
+        if wiring.recover and wiring.session_stores is not None:
+            CoreRecovery(wiring, env, wiring.session_stores).start(signals)
 
     async def _open_session(self, request: OpenRequest) -> OpenSession:
         env = await self._started()

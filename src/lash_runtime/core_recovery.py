@@ -8,9 +8,11 @@ from functools import partial
 
 from .ports.durability import DurabilityTier
 from .ports.journal import EmbeddedEffectHost
+from .ports.signals import StoreSignals
 from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory
 from .ports.turn_ledger import RequiredWiring, StoredUnfinishedTurn
 from .runtime.environment import RuntimeEnvironment
+from .runtime.hearing import hear_of_accepted_turns, hear_of_left_turns
 from .runtime.lash_runtime import LashRuntime, SessionBinding, knows_provider
 from .runtime.recovery import RecoveryDriver, UnfinishedTurn, all_unfinished, as_seen
 from .runtime.turn.finishing import finish_turn
@@ -28,7 +30,7 @@ class CoreRecovery:
         self._env = env
         self._stores = stores
 
-    def start(self) -> None:
+    def start(self, signals: StoreSignals | None) -> None:
         """Finish turns from now on, where turns are journaled at all."""
         env, stores = self._env, self._stores
         if not isinstance(env.effect_host, EmbeddedEffectHost):
@@ -45,6 +47,12 @@ class CoreRecovery:
             finish=self._finish,
         )
         driver.start(env.bell)
+        if signals is not None:
+            accepted = hear_of_accepted_turns(
+                signals, driver.poke, lease_ttl_ms=env.keeper.timings.ttl_ms
+            )
+            env.tasks.start(accepted, name="lash-recovery-accepted")
+            env.tasks.start(hear_of_left_turns(signals, driver.poke), name="lash-recovery-left")
 
     def missing(self, required: RequiredWiring) -> tuple[str, ...]:
         """What the core does not have of that wiring, in words."""

@@ -25,6 +25,7 @@ from .ports.clock import Clock, SystemClock
 from .ports.durability import DurabilityTier
 from .ports.effects import EffectHost
 from .ports.ids import IdSource, SystemIds
+from .ports.journal import EmbeddedEffectHost
 from .ports.leases import LeaseOwnerIdentity, LeaseTimings
 from .ports.protocol import TurnProtocol
 from .ports.provider import ResolvedProvider, RuntimeProviderResolver
@@ -215,9 +216,9 @@ def resolver_over(provider: ResolvedProvider | None) -> RuntimeProviderResolver:
 
 
 def _keeper_of_waits(host: EffectHost | None, storage: Storage | None) -> AwaitEventResolver:
-    """Who keeps the durable waits of a core: the effect host that it was given, if that keeps any;
-    else its storage; else this process."""
-    if keeps_waits(host):
+    """Who keeps the durable waits of a core: the effect host that it was given, if that keeps any
+    of its own; else its storage; else this process."""
+    if keeps_waits(host) and not isinstance(host, EmbeddedEffectHost):
         return waits_of(host)
     return _waits_of(storage) or InlineAwaitEvents()
 

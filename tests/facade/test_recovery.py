@@ -9,7 +9,7 @@ import pytest
 from facade.models import StallingProvider
 from facade.places import Place, a_core, running
 from facade.transcripts import lines
-from lash_runtime import LashCore, LashSession, RuntimeFailure, tool
+from lash_runtime import CancelVerdict, LashCore, LashSession, RuntimeFailure, StopReason, tool
 from lash_runtime.ports.turn_ledger import TurnState
 from lash_runtime.testing import Call, ScriptedProvider
 
@@ -220,3 +220,33 @@ async def test_nothing_of_a_memory_storage_is_recovered(database: Path) -> None:
         assert provider.calls == 0
         assert await seen(core) == ["user: Pack"]
         assert await nothing_is_unfinished(core)
+
+
+async def test_a_turn_that_was_to_be_cancelled_is_finished_as_cancelled(on_disk: Place) -> None:
+    """The request is in its row, whoever finishes it; no model is called any more."""
+    await left(on_disk)
+    provider = yes()
+    async with running(on_disk.builder(provider).recover(False).build()) as core:
+        assert await core.cancel_turn("s", "t-1", reason="late") is CancelVerdict.ACCEPTED
+    async with a_core(on_disk, provider) as core:
+        await soon(lambda: nothing_is_unfinished(core))
+        async with core.session("s") as session:
+            output = await session.turn("Pack").turn_id("t-1").run()
+        assert output.stop_reason is StopReason.CANCELLED
+        assert output.cancellation is not None
+        assert output.cancellation.reason == "late"
+        assert provider.calls == 0
+
+
+async def test_a_turn_that_a_core_leaves_is_taken_over_by_one_that_is_open(on_disk: Place) -> None:
+    """It is told, and need not look again and again."""
+    stalled, provider = StallingProvider(), yes()
+    async with a_core(on_disk, provider) as heir:
+        async with running(on_disk.builder(stalled).recover(False).build()) as core:
+            session = await core.session("s").open()
+            stream = session.turn("Pack").turn_id("t-1").stream()
+            await stalled.entered.wait()
+        with pytest.raises(RuntimeFailure):
+            await stream.finish()
+        await soon(lambda: nothing_is_unfinished(heir))
+        assert await seen(heir) == ["user: Pack", "assistant: yes"]

@@ -14,6 +14,7 @@ same transaction and keeps a summary of each in the turn's row.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from ..model.cancelling import CancelRequest
 from ..model.records import dataclass
 from ..model.tools import OnUnknown
 from .effects import EffectHost, LocalEffectExecutor, ScopedEffectController
@@ -93,8 +94,10 @@ class JournalStore(Protocol):
 
     async def write_journal(
         self, fence: SessionExecutionLeaseFence, turn_id: str, writes: Sequence[JournalWrite]
-    ) -> None:
+    ) -> CancelRequest | None:
         """Store `writes` in one transaction, in order. A record of a key that has one is dropped.
+
+        Answers the request to cancel that the turn's row has by then.
 
         Raises `StoreBackendError` unless the turn is running under that very lease.
         """

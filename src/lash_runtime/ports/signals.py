@@ -21,6 +21,8 @@ class SignalKind(StrEnum):
     TURN_ACCEPTED = "turn_accepted"
     TURN_SETTLED = "turn_settled"
     TURN_CANCEL_REQUESTED = "turn_cancel_requested"
+    TURN_LEFT = "turn_left"
+    """Whoever ran a turn stops to, and somebody else may finish it."""
     WAIT_RESOLVED = "wait_resolved"
     LANE_FREE = "lane_free"
     """A lease was given back. One that lapses gives no signal: wait no longer than it lasts."""

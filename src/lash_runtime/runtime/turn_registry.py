@@ -27,6 +27,10 @@ class TurnRegistry:
 
         return forget
 
+    def ids(self) -> tuple[tuple[str, str], ...]:
+        """The session and the id of each turn that is not over."""
+        return tuple(self._turns)
+
     def ask(self, session_id: str, turn_id: str, request: CancelRequest) -> CancelVerdict:
         """Cancel the turn at once if it runs here or is in line; as `TurnCancelToken.ask`.
 

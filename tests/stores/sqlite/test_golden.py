@@ -49,7 +49,6 @@ pytestmark = pytest.mark.anyio
 
 REVOKED = TurnScope(session_id="revoked", turn_id="t")
 OPEN_KEY_WAS_SIGNED = "031e726048b1012788ec1dd644fc9d4b5e4b21e52f5842a0fd6524a1d64894db"
-SESSIONS = {"weather", "branches", "waiting", "unfinished"}
 
 
 @pytest.fixture

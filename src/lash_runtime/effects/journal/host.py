@@ -1,5 +1,7 @@
 """Hands out the controllers of journaled turns, and inline ones where there is no journal."""
 
+from ...ports.await_event_stand_ins import ForwardsAwaitEvents, waits_of
+from ...ports.await_events import AwaitEventResolver
 from ...ports.durability import DurabilityTier
 from ...ports.effects import (
     ExecutionScope,
@@ -12,7 +14,7 @@ from ..inline import InlineRuntimeEffectController
 from .controller import JournalEffectController
 
 
-class JournalEffectHost:
+class JournalEffectHost(ForwardsAwaitEvents):
     """Puts a turn's effects on record in the transactions of its session.
 
     A turn whose process dies is run again from its record: by whoever uses the session next, or
@@ -26,6 +28,9 @@ class JournalEffectHost:
     def __init__(self, inline: RuntimeEffectController | None = None) -> None:
         """`inline` serves the sessions without a journal."""
         self._inline = inline or InlineRuntimeEffectController()
+
+    def kept_by(self) -> AwaitEventResolver:
+        return waits_of(self._inline)
 
     def scoped(self, scope: ExecutionScope) -> ScopedEffectController:
         return ScopedEffectController(self._inline, scope)

@@ -110,14 +110,16 @@ class TurnJournal:
 
     async def _write_pending(self) -> None:
         writes = [*(make() for make in self._riding), *self._pending]
-        asked = self._asked
+        upto = self._asked
         self._riding.clear()
         self._pending.clear()
         stored = False
         try:
             self._guard.ensure_held()
-            await self._store.write_journal(self._guard.fence(), self._row.turn_id, writes)
+            asked = await self._store.write_journal(self._guard.fence(), self._row.turn_id, writes)
             stored = True
+            if asked is not None:
+                self._guard.on_cancel(asked)
         except StoreError as error:
             self._fault = fault_of_commit(error, self._row.session_id)
             raise self._fault from error
@@ -127,7 +129,7 @@ class TurnJournal:
         finally:
             if not stored:
                 self._pending[:0] = writes
-        self._written = asked
+        self._written = upto
         for write in writes:
             self._note(write)
 

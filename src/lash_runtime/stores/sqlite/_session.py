@@ -15,6 +15,7 @@ from ...kernel.session_digest import (
     first_of_anybody,
     first_of_user,
 )
+from ...model.cancelling import CancelRequest
 from ...ports.commit import (
     GraphAppend,
     GraphCommitDelta,
@@ -242,10 +243,11 @@ def write_journal(
     turn_id: str,
     writes: Sequence[JournalWrite],
     now_ms: int,
-) -> None:
+) -> CancelRequest | None:
     lease = StoredLane(db, fence.session_id).require(fence, now_ms)
-    _turns.check_running(db, fence.session_id, turn_id, lease.fencing_token)
+    asked = _turns.check_running(db, fence.session_id, turn_id, lease.fencing_token)
     _journal.write(db, fence.session_id, turn_id, writes)
+    return asked
 
 
 def adopt(

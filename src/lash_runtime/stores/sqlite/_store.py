@@ -174,11 +174,11 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
 
     async def write_journal(
         self, fence: SessionExecutionLeaseFence, turn_id: str, writes: Sequence[JournalWrite]
-    ) -> None:
-        def body(db: sqlite3.Connection) -> None:
-            _session.write_journal(db, fence, turn_id, writes, self._now_ms())
+    ) -> CancelRequest | None:
+        def body(db: sqlite3.Connection) -> CancelRequest | None:
+            return _session.write_journal(db, fence, turn_id, writes, self._now_ms())
 
-        await self._database.write(body)
+        return await self._database.write(body)
 
     async def adopt_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> AdoptedTurn:
         def body(db: sqlite3.Connection) -> AdoptedTurn:

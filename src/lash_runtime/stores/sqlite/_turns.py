@@ -244,15 +244,18 @@ def adopt(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: 
 def leave(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: int) -> None:
     """Whoever runs the turn stops to, and has not died: whoever adopts it counts one death less."""
     db.execute(LEAVE, (session_id, turn_id, fencing_token))
+    _outbox.tell(db, SignalKind.TURN_LEFT, session_id, turn_id)
 
 
 def check_running(
     db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: int
-) -> None:
-    """Raise `StoreBackendError` unless the turn runs under this very lease."""
+) -> CancelRequest | None:
+    """The request to cancel that the turn has. Raises `StoreBackendError` unless it runs under this
+    very lease."""
     row = db.execute(LOAD_LIFE, (session_id, turn_id)).fetchone()
     if row is None or _state(row[0]) is not TurnState.RUNNING or row[1] != fencing_token:
         raise StoreBackendError(f"turn {turn_id!r} does not run under lease {fencing_token}")
+    return None if row[3] is None else _cancel_request(row[3])
 
 
 def request_cancel(
