@@ -137,9 +137,9 @@ class LashCore:
         """Cancel a turn by its id, whoever runs it: this core, another process, or nobody yet.
 
         `accepted`: it ends as cancelled, with all that it has finished, or has ended so already.
-        `completion_won`: it had ended before, in another way. `unknown_turn`: there is none. The
-        verdict is durable and stays the same however often it is asked for; the first `reason` and
-        `origin` (why, and who asks) are in `TurnResult.cancellation`.
+        `completion_won`: it had ended before, in another way. `unknown_turn`: nothing is known of
+        it. The request is stored with the turn, and its commit heeds it, so the first two are
+        final. The first `reason` and `origin` (why, and who asks) are in `TurnResult.cancellation`.
 
         A turn of this core winds down at once, also one in line. Another process hears of the
         request when it next renews its lease or stores something. Waits for no turn to end.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lash_runtime.kernel.queue_rules import (
     CANCEL,
     ORPHAN_GRACE_MS,
-    CancelVerdict,
     DeliveryPolicy,
+    InputCancelVerdict,
     InputFound,
     QueuedWorkClaimBoundary,
     QueuedWorkClass,
@@ -145,16 +145,16 @@ def test_every_cancel_has_a_verdict() -> None:
     """The table is whole, and only what waits and is not held is cancelled."""
     assert set(CANCEL) == {InputFound(*found) for found in product(TurnInputState, (False, True))}
     waiting = {TurnInputState.PENDING_ACTIVE, TurnInputState.DEFERRED_NEXT_TURN}
-    assert {found for found, verdict in CANCEL.items() if verdict is CancelVerdict.CANCELS} == {
-        InputFound(state, is_held=False) for state in waiting
-    }
+    assert {
+        found for found, verdict in CANCEL.items() if verdict is InputCancelVerdict.CANCELS
+    } == {InputFound(state, is_held=False) for state in waiting}
     for found, verdict in CANCEL.items():
         if found.state is TurnInputState.COMPLETED:
-            assert verdict is CancelVerdict.COMPLETED
+            assert verdict is InputCancelVerdict.COMPLETED
         if found.state is TurnInputState.CANCELLED:
-            assert verdict is CancelVerdict.CANCELLED
+            assert verdict is InputCancelVerdict.CANCELLED
         if found.state is TurnInputState.ACCEPTED:
-            assert verdict is CancelVerdict.CLAIMED
+            assert verdict is InputCancelVerdict.CLAIMED
 
 
 def test_an_abandoned_input_is_as_it_was_before() -> None:

@@ -39,23 +39,24 @@ def test_a_turn_whose_end_is_decided_says_how_it_ends(cancelled: bool) -> None:
 def test_a_turn_is_known_until_it_is_over() -> None:
     """By its session and its id together."""
     turns, token = TurnRegistry(), TurnCancelToken()
-    forget = turns.add("s", "t", token)
+    turns.add("s", "t", token)
     assert turns.ask("s", "other", FIRST) is CancelVerdict.UNKNOWN_TURN
     assert turns.ask("other", "t", FIRST) is CancelVerdict.UNKNOWN_TURN
     assert not token.is_cancelled
     assert turns.ask("s", "t", FIRST) is CancelVerdict.ACCEPTED
     assert token.is_cancelled
-    forget()
+    turns.remove("s", "t", token)
     assert turns.ask("s", "t", FIRST) is CancelVerdict.UNKNOWN_TURN
 
 
 def test_everybody_who_asked_for_the_turn_is_reached() -> None:
     """The first of them runs it; the others are in line behind."""
     turns, tokens = TurnRegistry(), [TurnCancelToken(), TurnCancelToken()]
-    forget, _ = [turns.add("s", "t", token) for token in tokens]
+    for token in tokens:
+        turns.add("s", "t", token)
     assert turns.ask("s", "t", FIRST) is CancelVerdict.ACCEPTED
     assert [token.request for token in tokens] == [FIRST, FIRST]
-    forget()
+    turns.remove("s", "t", tokens[0])
     assert turns.ask("s", "t", SECOND) is CancelVerdict.ACCEPTED
     assert tokens[1].request == FIRST
 

@@ -158,7 +158,7 @@ def _joins(head: ReadyBatch, batch: ReadyBatch) -> bool:
     )
 
 
-class CancelVerdict(Enum):
+class InputCancelVerdict(Enum):
     """What cancelling an input comes to. Only `CANCELS` changes anything."""
 
     CANCELS = "cancels"
@@ -174,18 +174,18 @@ class InputFound(NamedTuple):
     is_held: bool
 
 
-CANCEL: Final[Mapping[InputFound, CancelVerdict]] = {
-    InputFound(TurnInputState.PENDING_ACTIVE, False): CancelVerdict.CANCELS,
-    InputFound(TurnInputState.PENDING_ACTIVE, True): CancelVerdict.CLAIMED,
-    InputFound(TurnInputState.DEFERRED_NEXT_TURN, False): CancelVerdict.CANCELS,
-    InputFound(TurnInputState.DEFERRED_NEXT_TURN, True): CancelVerdict.CLAIMED,
+CANCEL: Final[Mapping[InputFound, InputCancelVerdict]] = {
+    InputFound(TurnInputState.PENDING_ACTIVE, False): InputCancelVerdict.CANCELS,
+    InputFound(TurnInputState.PENDING_ACTIVE, True): InputCancelVerdict.CLAIMED,
+    InputFound(TurnInputState.DEFERRED_NEXT_TURN, False): InputCancelVerdict.CANCELS,
+    InputFound(TurnInputState.DEFERRED_NEXT_TURN, True): InputCancelVerdict.CLAIMED,
     # A model may have seen it, whatever became of the lease.
-    InputFound(TurnInputState.ACCEPTED, False): CancelVerdict.CLAIMED,
-    InputFound(TurnInputState.ACCEPTED, True): CancelVerdict.CLAIMED,
-    InputFound(TurnInputState.CANCELLED, False): CancelVerdict.CANCELLED,
-    InputFound(TurnInputState.CANCELLED, True): CancelVerdict.CANCELLED,
-    InputFound(TurnInputState.COMPLETED, False): CancelVerdict.COMPLETED,
-    InputFound(TurnInputState.COMPLETED, True): CancelVerdict.COMPLETED,
+    InputFound(TurnInputState.ACCEPTED, False): InputCancelVerdict.CLAIMED,
+    InputFound(TurnInputState.ACCEPTED, True): InputCancelVerdict.CLAIMED,
+    InputFound(TurnInputState.CANCELLED, False): InputCancelVerdict.CANCELLED,
+    InputFound(TurnInputState.CANCELLED, True): InputCancelVerdict.CANCELLED,
+    InputFound(TurnInputState.COMPLETED, False): InputCancelVerdict.COMPLETED,
+    InputFound(TurnInputState.COMPLETED, True): InputCancelVerdict.COMPLETED,
 }
 
 

@@ -6,7 +6,7 @@ from ._value import Value, omitted_when_none
 
 
 class CancelVerdict(StrEnum):
-    """What a request to cancel a turn has come to. Asked again, the answer stays the same."""
+    """What a request to cancel a turn has come to. The first two are final."""
 
     ACCEPTED = "accepted"
     """The turn does not complete: it ends as cancelled, or has. The exception is a turn that its
@@ -16,7 +16,7 @@ class CancelVerdict(StrEnum):
     """The turn had ended before, in another way."""
 
     UNKNOWN_TURN = "unknown_turn"
-    """There is no such turn."""
+    """Nothing is known of such a turn."""
 
 
 class CancelRequest(Value):

@@ -34,7 +34,6 @@ class RunningTurn:
         self._task: OwnedTask[TurnResult] = runtime.env.tasks.start(
             self._run(runtime, request, sink), name=f"lash-turn-{request.turn_id}"
         )
-        self.on_over(runtime.env.turns.add(runtime.session_id, request.turn_id, request.cancel))
 
     @property
     def is_over(self) -> bool:
@@ -91,9 +90,14 @@ class RunningTurn:
     async def _in_lane(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
-        async with runtime.lane.turn():
-            self._in_line = False
-            return await TurnRun(runtime, request, sink).run()
+        turns = runtime.env.turns
+        turns.add(runtime.session_id, request.turn_id, request.cancel)
+        try:
+            async with runtime.lane.turn():
+                self._in_line = False
+                return await TurnRun(runtime, request, sink).run()
+        finally:
+            turns.remove(runtime.session_id, request.turn_id, request.cancel)
 
 
 class RunningTurns:

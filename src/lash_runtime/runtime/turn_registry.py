@@ -1,6 +1,4 @@
-"""The turns of a core by their ids, from the moment they are asked for until they are over."""
-
-from collections.abc import Callable
+"""The turns of a core by their ids, from the moment they stand in line until they are over."""
 
 from ..model.cancelling import CancelRequest, CancelVerdict
 from .turn.cancelling import TurnCancelToken
@@ -14,18 +12,15 @@ class TurnRegistry:
         # runs it, and the others get its result.
         self._turns: dict[tuple[str, str], list[TurnCancelToken]] = {}
 
-    def add(self, session_id: str, turn_id: str, token: TurnCancelToken) -> Callable[[], None]:
-        """Know the turn, until the function that is returned is called."""
-        key = session_id, turn_id
-        self._turns.setdefault(key, []).append(token)
+    def add(self, session_id: str, turn_id: str, token: TurnCancelToken) -> None:
+        self._turns.setdefault((session_id, turn_id), []).append(token)
 
-        def forget() -> None:
-            tokens = self._turns[key]
-            tokens.remove(token)
-            if not tokens:
-                del self._turns[key]
-
-        return forget
+    def remove(self, session_id: str, turn_id: str, token: TurnCancelToken) -> None:
+        """Forget a turn that was added."""
+        tokens = self._turns[session_id, turn_id]
+        tokens.remove(token)
+        if not tokens:
+            del self._turns[session_id, turn_id]
 
     def ids(self) -> tuple[tuple[str, str], ...]:
         """The session and the id of each turn that is not over."""

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from ...kernel.queue_rules import (
     CANCEL,
-    CancelVerdict,
+    InputCancelVerdict,
     InputFound,
     after_abandon,
     input_claim_id,
@@ -327,14 +327,14 @@ class PendingInputs:
     def _cancel(self, row: InputRow, now_ms: int) -> PendingTurnInputCancelOutcome:
         found = InputFound(row.value.state, row.is_held(self._lane.live_generation(now_ms)))
         match CANCEL[found]:
-            case CancelVerdict.CANCELS:
+            case InputCancelVerdict.CANCELS:
                 self._move(row, state=TurnInputState.CANCELLED)
                 return InputCancelled(row.value)
-            case CancelVerdict.CLAIMED:
+            case InputCancelVerdict.CLAIMED:
                 return InputAlreadyClaimed(row.value, _diagnostics(row))
-            case CancelVerdict.COMPLETED:
+            case InputCancelVerdict.COMPLETED:
                 return InputAlreadyCompleted(row.value)
-            case CancelVerdict.CANCELLED:
+            case InputCancelVerdict.CANCELLED:
                 return InputAlreadyCancelled(row.value)
             case unknown:
                 assert_never(unknown)

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import assert_never
 
-from ...kernel.queue_rules import CANCEL, CancelVerdict, InputFound, is_held
+from ...kernel.queue_rules import CANCEL, InputCancelVerdict, InputFound, is_held
 from ...model.records import replace
 from ...ports.leases import LeaseOwnerIdentity
 from ...ports.turn_inputs import (
@@ -82,14 +82,14 @@ def _cancel(
 ) -> PendingTurnInputCancelOutcome:
     found = InputFound(row.value.state, is_held(row.claim_generation, live_generation))
     match CANCEL[found]:
-        case CancelVerdict.CANCELS:
+        case InputCancelVerdict.CANCELS:
             db.execute(_turn_inputs.CANCEL, (TurnInputState.CANCELLED.value, row.value.enqueue_seq))
             return InputCancelled(replace(row.value, state=TurnInputState.CANCELLED))
-        case CancelVerdict.CLAIMED:
+        case InputCancelVerdict.CLAIMED:
             return InputAlreadyClaimed(row.value, _diagnostics(row))
-        case CancelVerdict.COMPLETED:
+        case InputCancelVerdict.COMPLETED:
             return InputAlreadyCompleted(row.value)
-        case CancelVerdict.CANCELLED:
+        case InputCancelVerdict.CANCELLED:
             return InputAlreadyCancelled(row.value)
         case unknown:
             assert_never(unknown)
