@@ -18,6 +18,19 @@ input()
 """
 
 
+SAY_WHO_BEFORE_AND_AFTER_A_FORK = """
+import os
+from lash_runtime.stores.local_process import local_process_liveness
+print(local_process_liveness().model_dump_json(), flush=True)
+if os.fork():
+    os.wait()
+    print(local_process_liveness().model_dump_json(), flush=True)
+else:
+    print(local_process_liveness().model_dump_json(), flush=True)
+    os._exit(0)
+"""
+
+
 def an_owner(liveness: LocalProcessLiveness | OpaqueLiveness) -> LeaseOwnerIdentity:
     return LeaseOwnerIdentity(owner_id="o", incarnation_id="1", liveness=liveness)
 
@@ -39,6 +52,24 @@ def test_a_running_process_is_not_dead() -> None:
     child.kill()
     child.communicate()
     assert proven_dead(holder, an_owner(own_facts()))
+
+
+def test_a_fork_is_another_process() -> None:
+    """A child that went by its parent's facts would pass for dead as soon as the parent is."""
+    told = subprocess.run(
+        [sys.executable, "-c", SAY_WHO_BEFORE_AND_AFTER_A_FORK],
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    before, child, after = map(LocalProcessLiveness.model_validate_json, told.stdout.splitlines())
+    assert before == after
+    assert child.pid != before.pid
+
+
+def test_what_is_known_of_this_process_is_known_once() -> None:
+    """Every session that is opened asks, and the answer is read from files."""
+    assert own_facts() is own_facts()
 
 
 def test_a_killed_process_that_nobody_collected_is_dead() -> None:

@@ -7,6 +7,7 @@ Rule 2: only Linux gives the facts. Elsewhere a process is opaque and its leases
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -27,22 +28,9 @@ _ENDED: Final = frozenset("ZXx")
 
 
 def local_process_liveness() -> LeaseOwnerLiveness:
-    """The facts by which the death of this process can be proven later.
-
-    Read anew on every call, because a fork changes them.
-    """
-    pid = os.getpid()
-    here = sight(pid)
-    if here is None or here.start is None:
-        return OpaqueLiveness()
+    """The facts by which the death of this process can be proven later."""
     try:
-        return LocalProcessLiveness(
-            host_id=os.uname().nodename,
-            boot_id=_BOOT_ID.read_text(encoding="ascii").strip(),
-            pid=pid,
-            process_start=here.start,
-            pid_namespace=os.readlink(_PID_NAMESPACE),
-        )
+        return _own_facts()
     except (OSError, ValueError):
         return OpaqueLiveness()
 
@@ -72,6 +60,27 @@ def proven_dead(holder: LeaseOwnerIdentity, claimant: LeaseOwnerIdentity) -> boo
             return death_is_proven(theirs, ours, sight(theirs.pid))
         case _:
             return False
+
+
+@cache
+def _own_facts() -> LocalProcessLiveness:
+    """Read once, and shared by all that this process owns: each file that is read lets go of the
+    interpreter's lock, which a busy database thread then keeps."""
+    pid = os.getpid()
+    here = sight(pid)
+    if here is None or here.start is None:
+        raise ValueError("the process table does not tell when this process began")
+    return LocalProcessLiveness(
+        host_id=os.uname().nodename,
+        boot_id=_BOOT_ID.read_text(encoding="ascii").strip(),
+        pid=pid,
+        process_start=here.start,
+        pid_namespace=os.readlink(_PID_NAMESPACE),
+    )
+
+
+# A child is another process, also where it has the same number in a namespace of its own.
+os.register_at_fork(after_in_child=_own_facts.cache_clear)
 
 
 def _is_absent(pid: int) -> bool:

@@ -4,6 +4,7 @@ Read when a lane is made and written as it changes, in the transaction of the ca
 """
 
 import sqlite3
+from functools import lru_cache
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -62,7 +63,7 @@ class StoredLane(Lane):
                 owner=LeaseOwnerIdentity(
                     owner_id=owner_id,
                     incarnation_id=incarnation_id,
-                    liveness=decode_as(_LIVENESS, liveness, kind="lease owner"),
+                    liveness=_decoded(liveness),
                 ),
                 lease_token=token,
                 fencing_token=self._counter,
@@ -92,3 +93,8 @@ class StoredLane(Lane):
     def _freed(self) -> None:
         self._db.execute(FREE, (self._session_id,))
         _outbox.tell(self._db, SignalKind.LANE_FREE, self._session_id)
+
+
+@lru_cache(maxsize=64)  # nearly all leases of a database are those of one process
+def _decoded(liveness: str) -> LeaseOwnerLiveness:
+    return decode_as(_LIVENESS, liveness, kind="lease owner")
