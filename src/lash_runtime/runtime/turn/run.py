@@ -311,7 +311,7 @@ class TurnRun:
             raise RuntimeFault("turn_failed", "a journaled turn needs a host and a lease")
         self._journal = TurnJournal(store, row, self._guard, self._runtime.env.clock, entries)
         scope = TurnScope(session_id=row.session_id, turn_id=row.turn_id)
-        exhausted = row.deaths > MAX_DEATHS
+        exhausted = row.deaths >= MAX_DEATHS
         return host.journaled(scope, self._journal, replay_only=exhausted).controller
 
     async def _result_of(self, row: TurnRow) -> TurnResult:
