@@ -69,6 +69,7 @@ class Reaper:
         self._at: int | None = None
         self._signal = signal.SIGKILL
         self._armed = False
+        self._writing = False
         self._counting = threading.Lock()
 
     def point(self) -> None:
@@ -76,8 +77,12 @@ class Reaper:
             return
         with self._counting:
             self.passed += 1
-            if self.passed == self._at:
-                os.kill(os.getpid(), self._signal)
+            # Also the points of tools have to wait for the end of what another thread writes.
+            waits = self._writing and self._points is Points.BETWEEN_WRITES
+            if self._at is not None and self.passed >= self._at and not waits:
+                self._at = None
+                # To this thread, which would run on for a while if another one had to take it.
+                signal.pthread_kill(threading.get_ident(), self._signal)
 
     def perish(self) -> None:
         """Die here, whatever point this is."""
@@ -86,8 +91,13 @@ class Reaper:
     def before(self, statement: str) -> None:
         if self._points is Points.EVERYTHING or statement in _BEFORE[self._points]:
             self.point()
+        if statement == "BEGIN IMMEDIATE":
+            with self._counting:
+                self._writing = True
 
     def after(self, statement: str) -> None:
+        if statement in {"COMMIT", "ROLLBACK"}:
+            self._writing = False
         if self._points is Points.EVERYTHING or statement in _AFTER[self._points]:
             self.point()
 

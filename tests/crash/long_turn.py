@@ -21,6 +21,7 @@ from typing import Any, Final
 from crash.dying import Death, Points, Reaper, watched_process
 from crash.outside import Outside, model_call, tool_attempt
 from lash_runtime import (
+    EmbedError,
     FunctionTool,
     LashCore,
     LashSession,
@@ -184,7 +185,7 @@ def _asked(messages: tuple[LlmMessage, ...]) -> tuple[str, int]:
 # --- how a turn is brought to its end -----------------------------------------------------------
 
 
-async def _resubmit(session: LashSession, _: Life) -> TurnOutput | None:
+async def _resubmit(session: LashSession, _: Life) -> TurnOutput:
     return await session.turn(WORDS).turn_id(TURN).run()
 
 
@@ -243,6 +244,12 @@ def live(life: Life, death: Death, report: Connection) -> None:
     asyncio.run(_live(life, death, watched_process(life.points), report.send))
 
 
+def live_on(life: Life, death: Death, parent: Connection) -> None:
+    """As `live`, but what is raised is reported, too, and when the parent says so, the caller comes
+    back, to the same session."""
+    asyncio.run(_live_on(life, death, watched_process(life.points), parent))
+
+
 def look_after(life: Life, report: Connection) -> None:
     """Report what is there when all is over, to callers who come back as well."""
     report.send(asyncio.run(_look_after(life)))
@@ -289,6 +296,25 @@ async def _live(
             output = await FINISHERS[life.finisher](session, life)
             tell(("answered", None if output is None else answer_of(output)))
     tell(("survived", reaper.passed))
+
+
+async def _live_on(life: Life, death: Death, reaper: Reaper, parent: Connection) -> None:
+    async with a_core(life, Player(life, reaper)) as core:
+        with reaper.danger(death):
+            session = await core.session(SESSION).open()
+            parent.send(await _told(session, life))
+        assert await asyncio.to_thread(parent.recv) == "come back"
+        parent.send(await _told(session, life))
+        await session.close()
+
+
+async def _told(session: LashSession, life: Life) -> Answer | str:
+    """What the caller of the turn gets: the answer, or the code of an error."""
+    try:
+        output = await _resubmit(session, life)
+    except EmbedError as error:
+        return error.code
+    return answer_of(output)
 
 
 async def _look_after(life: Life) -> Found:

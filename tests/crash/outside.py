@@ -86,7 +86,7 @@ class Snapshot:
 
     `entries` are those of its journal while it is unfinished, and then those of its summary.
     `strays` counts the rows of journals that no unfinished turn has. `held` says whether the lane
-    has a holder, and `token` is the number of the latest lease.
+    has a holder, `token` is the number of the latest lease, and `lapses_at_ms` its end.
     """
 
     state: str | None
@@ -96,6 +96,7 @@ class Snapshot:
     strays: int
     held: bool
     token: int
+    lapses_at_ms: int = 0
 
     @property
     def is_settled(self) -> bool:
@@ -129,8 +130,8 @@ def _read(db: sqlite3.Connection, session_id: str, turn_id: str) -> Snapshot:
         "AND turn_id = effect.turn_id AND settled_at_ms IS NULL)"
     ).fetchone()
     lane = db.execute(
-        "SELECT lease_token IS NOT NULL, fencing_token FROM session_execution_leases "
-        "WHERE session_id = ?",
+        "SELECT lease_token IS NOT NULL, fencing_token, expires_at_ms "
+        "FROM session_execution_leases WHERE session_id = ?",
         (session_id,),
     ).fetchone()
     state, attempt, deaths, summary = row or (None, 0, 0, None)
@@ -139,7 +140,7 @@ def _read(db: sqlite3.Connection, session_id: str, turn_id: str) -> Snapshot:
     }
     for each in json.loads(summary or "[]"):
         entries[act_of(each["key"])] = OnRecord(each.get("runs", 1), each.get("recorded", True))
-    held, token = lane or (0, 0)
+    held, token, lapses_at_ms = lane or (0, 0, 0)
     return Snapshot(
         state=state,
         attempt=attempt,
@@ -148,4 +149,5 @@ def _read(db: sqlite3.Connection, session_id: str, turn_id: str) -> Snapshot:
         strays=strays,
         held=bool(held),
         token=token,
+        lapses_at_ms=lapses_at_ms,
     )

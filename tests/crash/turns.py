@@ -1,8 +1,9 @@
 """More deaths of turns than a test run has time for: `python -m crash.turns --help`.
 
 Run it from `tests/`, with the library installed or on the path. Each turn loses its process a few
-times, beside some statement, file, tool or call of the model, or at any instruction. Prints what
-was done, and ends with an error at the first thing that is wrong.
+times, beside some statement, file, tool or call of the model, or at any instruction; with `--stops`
+its process is stopped instead until another one has taken the turn over. Prints what was done, and
+ends with an error at the first thing that is wrong.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from crash.conftest import process_server
 from crash.dying import Death, Points
 from crash.finishing import Place, Story, Tally, finished_after, side_by_side
 from crash.long_turn import FINISHERS
+from crash.overtaken import Overtaken, overtaken
 
 TURNS_PER_SEED = 20
 """How often the turn of one seed is cut off, after it was played undisturbed."""
@@ -31,16 +33,36 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--width", type=int, default=2, help="turns at the same time")
     parser.add_argument("--finisher", choices=[*FINISHERS], help="only this one")
+    parser.add_argument("--stops", type=int, help="no deaths, but so many processes stopped")
     arguments = parser.parse_args()
-    started = time.monotonic()
     with tempfile.TemporaryDirectory() as path:
-        place, total = Place(process_server(), Path(path)), Tally()
-        stories = _stories(place, arguments)
-        while total.killed < arguments.kills:
-            batch = [next(stories) for _ in range(10 * arguments.width)]
-            total = sum(side_by_side(batch, arguments.width), total)
-            sys.stdout.write(f"{time.monotonic() - started:7.1f} s  {total}\n")
-            sys.stdout.flush()
+        place = Place(process_server(), Path(path))
+        if arguments.stops is None:
+            _kill(place, arguments)
+        else:
+            _stop(place, arguments)
+
+
+def _kill(place: Place, arguments: argparse.Namespace) -> None:
+    started, total, stories = time.monotonic(), Tally(), _stories(place, arguments)
+    while total.killed < arguments.kills:
+        batch = [next(stories) for _ in range(10 * arguments.width)]
+        total = sum(side_by_side(batch, arguments.width), total)
+        _tell(started, total)
+
+
+def _stop(place: Place, arguments: argparse.Namespace) -> None:
+    started, total, chance = time.monotonic(), Overtaken(), random.Random(arguments.seed)
+    while total.stops < arguments.stops:
+        undisturbed = place.undisturbed(chance.randrange(1_000_000), Points.BETWEEN_WRITES)
+        for _ in range(TURNS_PER_SEED):
+            total += overtaken(place, undisturbed, chance)
+        _tell(started, total)
+
+
+def _tell(started: float, total: Tally | Overtaken) -> None:
+    sys.stdout.write(f"{time.monotonic() - started:7.1f} s  {total}\n")
+    sys.stdout.flush()
 
 
 def _stories(place: Place, arguments: argparse.Namespace) -> Iterator[Story[Tally]]:
