@@ -175,6 +175,7 @@ class TurnRun:
         store = runtime.require_journal()
         try:
             adopted = await store.adopt_turn(unfinished.lease.fence(), turn_id)
+            await self._attachments.take_up(adopted.row.accepted_at_ms)
         except StoreError as error:
             raise fault_of_commit(error, runtime.session_id) from error
         row = adopted.row
