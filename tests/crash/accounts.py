@@ -17,11 +17,13 @@ from crash.long_turn import (
     Answer,
     Found,
     Script,
+    picture,
 )
 from crash.outside import Line, OnRecord, Snapshot, model_call, tool_attempt
+from lash_runtime.model.attachments import attachment_id
 
 NOTHING: Final = OnRecord(0, False)
-BEFORE_IT_BEGAN: Final = Snapshot(None, 0, 0, {}, 0, False, 0)
+_PICTURES: Final = ("shown", "kept")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def wrong_at_the_end(
     yield from _wrong_with_the_acts(pages, script, unknown)
     yield from _wrong_with_the_answers(pages, found, undisturbed, unknown)
     yield from _wrong_with_the_transcript(found, undisturbed, unknown)
+    yield from _wrong_with_the_session(found, undisturbed, script, unknown)
     last = pages[-1].after
     if last.state != "committed" or last.held:
         yield f"in the end the turn is {last.state}, and somebody holds the lane: {last.held}"
@@ -181,14 +184,14 @@ def _wrong_with_the_acts(
 def expected_acts(unknown: frozenset[str]) -> list[str]:
     """All acts of the turn, as far as it is known that they happen."""
     acts = [model_call(number) for number in range(ROUNDS + 1)]
-    for number in range(ROUNDS):
-        for sort in SORTS:
+    for sort in SORTS:
+        for number in sort.rounds:
             call = f"{sort.name}-{number}"
-            attempts = 2 if sort.fails_at_first else 1
-            acts += [
-                tool_attempt(call, each + 1) for each in range(attempts) if call not in unknown
-            ]
-    return acts
+            acts.append(tool_attempt(call, 1))
+            if sort.fails_at_first:
+                acts.append(tool_attempt(call, 2))
+            acts += [tool_attempt(f"{call}.{name}", 1) for name in sort.calls]
+    return [act for act in acts if _call_of(act) not in unknown]
 
 
 def _wrong_with_the_keys(pages: Sequence[Page]) -> Iterator[str]:
@@ -245,17 +248,35 @@ def _wrong_with_the_transcript(
             continue
         for part, twin in zip(message[1], other[1], strict=True):
             kind, text, call, _ = part
+            expected = twin[1]
             if kind == "tool_result" and call in unknown:
+                expected = text
                 if "may or may not have taken effect" not in text:
                     yield f"{call} is not reported as unknown: {text}"
-                part = (kind, twin[1], *part[2:])
-            if part != twin:
+            elif kind == "tool_result":
+                for inner in unknown:
+                    expected = expected.replace(f"{inner}: success", f"{inner}: failure")
+            if part != (kind, expected, *twin[2:]):
                 yield f"{part} instead of {twin}"
+
+
+def _wrong_with_the_session(
+    found: Found, undisturbed: Found, script: Script, unknown: frozenset[str]
+) -> Iterator[str]:
     if found.usage != undisturbed.usage:
         yield f"the session has spent {found.usage} instead of {undisturbed.usage}"
     others = [words for words in found.words if words not in {EARLIER, WORDS}]
-    if found.words[0] != EARLIER or found.words.count(WORDS) != 1 or len({*others}) < len(others):
+    earlier = script.begins == "goes on"
+    if found.words.count(WORDS) != 1 or len({*others}) < len(others):
         yield f"the user has said {found.words}"
+    if found.words.count(EARLIER) != earlier or (earlier and found.words[0] != EARLIER):
+        yield f"the session began with {found.words}"
+    lost = {picture(f"{call} shown") for call in unknown}
+    if found.pictures != tuple(each for each in undisturbed.pictures if each not in lost):
+        yield f"the pictures {found.pictures} are shown"
+    stray = {attachment_id(picture(f"{call} {name}")) for call in unknown for name in _PICTURES}
+    if found.unsettled - stray:
+        yield f"{len(found.unsettled)} pictures are nobody's"
 
 
 def _is_attempt(act: str) -> bool:
@@ -265,7 +286,7 @@ def _is_attempt(act: str) -> bool:
 def _step_of(act: str) -> int:
     """Calls of the model and rounds of tools take turns."""
     if _is_attempt(act):
-        return 2 * int(_call_of(act).rpartition("-")[2]) + 1
+        return 2 * int(_call_of(act).partition(".")[0].rpartition("-")[2]) + 1
     return 2 * int(act.rpartition(":")[2])
 
 
@@ -274,4 +295,5 @@ def _call_of(act: str) -> str:
 
 
 def _may_be_repeated(act: str, script: Script) -> bool:
-    return script.unknown[_call_of(act).split("-")[0]] == "rerun"
+    outer, _, inner = _call_of(act).partition(".")
+    return script.unknown[inner or outer.partition("-")[0]] == "rerun"

@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from crash.accounts import BEFORE_IT_BEGAN, Page, unknown_calls, wrong_at_the_end, wrong_in
+from crash.accounts import Page, unknown_calls, wrong_at_the_end, wrong_in
 from crash.conftest import REPORT_TIMEOUT_S, ask, start
 from crash.dying import Death, Points
 from crash.long_turn import (
@@ -26,7 +26,7 @@ from crash.long_turn import (
     look_after,
     make_template,
 )
-from crash.outside import lines_of, snapshot
+from crash.outside import BEFORE_IT_BEGAN, lines_of, snapshot
 
 T = TypeVar("T")
 Story = Generator[ForkServerProcess, None, T]
@@ -89,7 +89,9 @@ class Place:
         """The first life of a turn of its own."""
         home = self._path / str(next(self._numbers))
         home.mkdir()
-        database = shutil.copy(self._template, home / "agents.db")
+        database = home / "agents.db"
+        if Script(seed).begins != "is the first":
+            shutil.copy(self._template, database)
         return Life(
             database=database,
             outside=home / "outside",
@@ -108,8 +110,8 @@ class Place:
         assert passed is not None
         found = ask(self.processes, look_after, life)
         script = Script(seed)
-        assert [*wrong_in(pages[0], script)] == []
-        assert [*wrong_at_the_end(pages, script, found, found)] == []
+        wrong = [*wrong_in(pages[0], script), *wrong_at_the_end(pages, script, found, found)]
+        assert wrong == [], (seed, wrong)
         return Undisturbed(seed, points, passed, lasted_s, found)
 
 

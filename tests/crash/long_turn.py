@@ -1,28 +1,31 @@
 """One turn with everything in it that a journal has to keep, and the lives that it takes.
 
 The model asks for two rounds of tools: three side by side, one of each answer to the question what
-is to be done about a call of which nobody knows how it ended, one that runs by itself, and one that
-fails at first and waits before it is tried again. A round is a table: what else a turn may wait for
-is a row more. Every act of a tool or of the model is noted outside, where no death takes it back,
-and passes a point before, in the middle and after it. Whatever may differ from one turn to another,
-the order of the calls, how long they take, what the tools say of themselves, follows from the seed,
-so that every life plays the same turn.
+is to be done about a call of which nobody knows how it ended, one that runs by itself and draws
+pictures, one that fails at first and waits before it is tried again, and one that calls others. A
+round is a table: what else a turn may wait for is a row more. Every act of a tool or of the model
+is noted outside, where no death takes it back, and passes points in the middle and at its end.
+Whatever may differ from one turn to another, whether it is the first of its session, the order of
+the calls, how long they take, what the tools say of themselves, follows from the seed, so that
+every life plays the same turn.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from crash.aftermath import EVERY_TIME
 from crash.dying import Death, Points, Reaper, watched_process
 from crash.outside import Outside, model_call, tool_attempt
 from lash_runtime import (
     EmbedError,
     FunctionTool,
+    Image,
     LashCore,
     LashSession,
     LeaseTimings,
@@ -34,8 +37,10 @@ from lash_runtime import (
     tool,
 )
 from lash_runtime.model.llm import LlmMessage, LlmRequest, LlmResponse
+from lash_runtime.model.tool_results import PendingToolCall
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import TestProvider, text_response, tool_calls_response, usage
+from lash_runtime.testing.conformance._samples import a_store
 
 SESSION: Final = "s"
 TURN: Final = "long"
@@ -45,6 +50,7 @@ ROUNDS: Final = 2
 BACK_OFF_MS: Final = 5
 RESUBMISSION: Final = "resubmission"
 NEXT_TURN: Final = "next turn"
+BEGINNINGS: Final = ("goes on", "is the first", "starts over")
 TOKENS: Final = 10
 """What each call of the model costs."""
 
@@ -57,14 +63,18 @@ class Sort:
     on_unknown: str | None = None
     scheduling: str = "parallel"
     fails_at_first: bool = False
+    draws: bool = False
+    calls: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = (0, 1)
 
 
 SORTS: Final = (
     Sort("report", on_unknown="report"),
     Sort("rerun", on_unknown="rerun"),
     Sort("ask", on_unknown="ask"),
-    Sort("alone", scheduling="serial"),
+    Sort("alone", scheduling="serial", draws=True),
     Sort("retried", fails_at_first=True),
+    Sort("caller", on_unknown="rerun", calls=("report", "rerun"), rounds=(1,)),
 )
 
 
@@ -73,6 +83,10 @@ class Script:
     """What the turn of one seed is like."""
 
     seed: int
+
+    @property
+    def begins(self) -> str:
+        return BEGINNINGS[self.seed % len(BEGINNINGS)]
 
     @property
     def unknown(self) -> Mapping[str, str]:
@@ -85,7 +99,7 @@ class Script:
 
     def round(self, number: int) -> list[str]:
         """The names of the tools, in the order in which they are called."""
-        names = [sort.name for sort in SORTS]
+        names = [sort.name for sort in SORTS if number in sort.rounds]
         random.Random(f"{self.seed}:round:{number}").shuffle(names)
         return names
 
@@ -121,8 +135,8 @@ class Player:
         self._outside = Outside(life.outside, life.number)
 
     async def _act(self, act: str, *, run: int = 1, key: str = "") -> None:
-        self._reaper.point()
         self._outside.note("begins", act, run=run, key=key)
+        self._reaper.point()
         for _ in range(self.script.patience(act)):
             await asyncio.sleep(0)
         if act == self._poison:
@@ -135,7 +149,7 @@ class Player:
         return [self._tool(sort) for sort in SORTS]
 
     def _tool(self, sort: Sort) -> FunctionTool:
-        async def do(number: int, context: ToolContext) -> str:
+        async def do(number: int, context: ToolContext) -> Any:
             """Do something that somebody else can see."""
             attempt = context.attempt_number
             await self._act(
@@ -145,6 +159,10 @@ class Player:
             )
             if sort.fails_at_first and attempt == 1:
                 raise ToolError("not yet", retryable=True)
+            if sort.draws:
+                return await _draw(context)
+            if sort.calls:
+                return await _call_others(sort, number, context)
             return f"{sort.name} has done {number}"
 
         return tool(
@@ -171,13 +189,38 @@ class Player:
         return tool_calls_response(*calls, usage=cost)
 
 
+async def _draw(context: ToolContext) -> list[Any]:
+    """One picture that is shown to the model, and one that it is told the id of."""
+    assert context.attachments is not None
+    call = context.tool_call_id
+    kept = await context.attachments.put(picture(f"{call} kept"))
+    return [Image(picture(f"{call} shown")), kept.id]
+
+
+def picture(name: str) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + name.encode()
+
+
+async def _call_others(sort: Sort, number: int, context: ToolContext) -> str:
+    assert context.dispatch is not None
+    calls = [
+        PendingToolCall(
+            call_id=f"{context.tool_call_id}.{name}", tool_name=name, args={"number": number}
+        )
+        for name in sort.calls
+    ]
+    done = await context.dispatch.batch(calls)
+    return ", ".join(f"{each.call_id}: {each.output.outcome.status}" for each in done)
+
+
 def _asked(messages: tuple[LlmMessage, ...]) -> tuple[str, int]:
     """What the user has said last, and how often the model has spoken since."""
     spoken = 0
     for message in reversed(messages):
         spoken += message.role == "assistant"
         texts = [block.text for block in message.blocks if block.type == "text"]
-        if message.role == "user" and texts:
+        answers = any(block.type == "tool_result" for block in message.blocks)
+        if message.role == "user" and texts and not answers:
             return texts[0], spoken
     raise AssertionError("nobody has said anything")
 
@@ -222,7 +265,8 @@ class Found:
     """What the last process finds when it is all over.
 
     `answers` are those of callers who come back. `messages` are those of the turn: role, and
-    kind, text, call and tool of each part.
+    kind, text, call and tool of each part. `pictures` are what it shows, and `unsettled` what a
+    sweep would find.
     """
 
     answers: tuple[Answer, ...]
@@ -230,6 +274,8 @@ class Found:
     words: tuple[str, ...]
     usage: tuple[int, int]
     problems: tuple[str, ...]
+    pictures: tuple[bytes, ...]
+    unsettled: frozenset[str]
 
 
 def make_template(database: Path, report: Connection) -> None:
@@ -287,12 +333,20 @@ def a_core(life: Life, player: Player) -> LashCore:
     return builder.build()
 
 
+async def _opened(core: LashCore, life: Life) -> LashSession:
+    """By whoever finishes another's turn as it is stored, and by its own caller as it was."""
+    session = core.session(SESSION)
+    if life.finisher == RESUBMISSION and Script(life.seed).begins == "starts over":
+        return await session.open_fresh()
+    return await session.open()
+
+
 async def _live(
     life: Life, death: Death, reaper: Reaper, tell: Callable[[tuple[str, Any]], None]
 ) -> None:
     player = Player(life, reaper)
     with reaper.danger(death):
-        async with a_core(life, player) as core, core.session(SESSION) as session:
+        async with a_core(life, player) as core, await _opened(core, life) as session:
             output = await FINISHERS[life.finisher](session, life)
             tell(("answered", None if output is None else answer_of(output)))
     tell(("survived", reaper.passed))
@@ -301,7 +355,7 @@ async def _live(
 async def _live_on(life: Life, death: Death, reaper: Reaper, parent: Connection) -> None:
     async with a_core(life, Player(life, reaper)) as core:
         with reaper.danger(death):
-            session = await core.session(SESSION).open()
+            session = await _opened(core, life)
             parent.send(await _told(session, life))
         assert await asyncio.to_thread(parent.recv) == "come back"
         parent.send(await _told(session, life))
@@ -320,20 +374,31 @@ async def _told(session: LashSession, life: Life) -> Answer | str:
 async def _look_after(life: Life) -> Found:
     answers = []
     player = Player(life, Reaper())
-    for _ in range(2):
-        async with a_core(life, player) as core, core.session(SESSION) as session:
+    for finisher in (RESUBMISSION, NEXT_TURN):
+        async with (
+            a_core(life, player) as core,
+            await _opened(core, replace(life, finisher=finisher)) as session,
+        ):
             for _ in range(2):
                 answers.append(answer_of(await session.turn(WORDS).turn_id(TURN).run()))
             messages = tuple(session.read_view().messages)
             spent = session.usage_report().usage
+            shown = [
+                ref for message in messages for part in message.parts for ref in part.attachments
+            ]
+            pictures = [(await core.attachments.get(ref)).data for ref in shown]
     async with SqliteStorage(life.database) as storage:
         problems = await storage.maintenance.check()
+        store = await a_store(storage, SESSION)
+        unsettled = await store.list_uncommitted(EVERY_TIME)
     return Found(
         answers=tuple(answers),
         messages=_shape(messages),
         words=tuple(m.text for m in messages if m.role.value == "user" and m.text),
         usage=(spent.input_tokens, spent.output_tokens),
         problems=tuple(each.message for each in problems),
+        pictures=tuple(pictures),
+        unsettled=frozenset(each.attachment_id for each in unsettled),
     )
 
 

@@ -103,6 +103,9 @@ class Snapshot:
         return self.state not in {None, "accepted", "running", "waiting"}
 
 
+BEFORE_IT_BEGAN: Final = Snapshot(None, 0, 0, {}, 0, False, 0)
+
+
 def snapshot(database: Path, session_id: str, turn_id: str) -> Snapshot:
     with tempfile.TemporaryDirectory(dir=database.parent) as place:
         copy = Path(place, database.name)
@@ -110,6 +113,8 @@ def snapshot(database: Path, session_id: str, turn_id: str) -> Snapshot:
             if (file := database.with_name(f"{database.name}{end}")).exists():
                 shutil.copyfile(file, copy.with_name(file.name))
         with closing(sqlite3.connect(copy)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'turns'").fetchone():
+                return BEFORE_IT_BEGAN
             return _read(db, session_id, turn_id)
 
 
