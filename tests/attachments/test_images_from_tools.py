@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 from pydantic import BaseModel, ConfigDict
 
@@ -15,13 +17,16 @@ from lash_runtime import (
     AttachmentRef,
     FunctionTool,
     Image,
+    RuntimeFailure,
     ToolContext,
     ToolFailureClass,
     ToolResult,
     tool,
 )
+from lash_runtime.model.attachments import attachment_id
+from lash_runtime.model.llm import LlmRequest, LlmResponse
 from lash_runtime.model.tool_results import ToolFailed
-from lash_runtime.testing import Call, ScriptedProvider
+from lash_runtime.testing import Call, ScriptedProvider, TestProvider, tool_call_response
 
 pytestmark = pytest.mark.anyio
 
@@ -185,3 +190,38 @@ async def test_what_is_no_image_fails_the_call(on_disk: Callable[[str], Album]) 
 
     failed = await failure_of(on_disk("sqlite"), look)
     assert "no image that is known" in failed.payload.message
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "sqlite+files"])
+async def test_an_image_that_is_only_named_stays_if_another_process_finishes_the_turn(
+    on_disk: Callable[[str], Album], kind: str
+) -> None:
+    """What the tool has stored is on record nowhere but in its call, which is not made again."""
+    album, entered = on_disk(kind), anyio.Event()
+
+    @tool
+    async def draw(context: ToolContext) -> str:
+        """Draw something, and say what it is called."""
+        assert context.attachments is not None
+        return (await context.attachments.put(a_png())).id
+
+    async def never_answer_twice(request: LlmRequest) -> LlmResponse:
+        if len(request.messages) == 2:
+            return tool_call_response("c", "draw")
+        entered.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    leaving = TestProvider(never_answer_twice, kind="scripted")
+    async with a_core(album, leaving, draw) as core, core.session("s") as session:
+        stream = session.turn("Draw").turn_id("t").stream()
+        await entered.wait()
+        await core.aclose()
+        with pytest.raises(RuntimeFailure):
+            await stream.finish()
+    provider = ScriptedProvider([Call.text("It is drawn.")])
+    async with a_core(album, provider, draw) as core, core.session("s") as session:
+        output = await session.turn("Draw").turn_id("t").run()
+        assert output.assistant_message == "It is drawn."
+        assert (await core.attachments.sweep(timedelta(days=-1))).removed == 0
+        assert (await core.attachments.get(attachment_id(a_png()))).data == a_png()

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from crash.workload import look_up
 from facade.graphs import move_leaf, stored
@@ -29,11 +28,10 @@ def _core_over(place: Place) -> LashCore:
     return builder.build()
 
 
-def grow_branches(database: Path, report: Connection) -> None:
+def grow_branches(place: Place, report: Connection) -> None:
     """Three branches that part after the first turn."""
 
     async def grow() -> None:
-        place = Place("sqlite", database)
         for name in ("root", "left", "right", "path"):
             async with _core_over(place) as core, core.session(SESSION) as session:
                 await session.turn(name).turn_id(name).run()
@@ -44,11 +42,10 @@ def grow_branches(database: Path, report: Connection) -> None:
     report.send("grown")
 
 
-def talk_until_killed(database: Path, prefix: str, report: Connection) -> None:
+def talk_until_killed(place: Place, prefix: str, report: Connection) -> None:
     """Open the session, run turn after turn, and close it between them."""
 
     async def talk() -> None:
-        place = Place("sqlite", database)
         async with _core_over(place) as core:
             report.send("ready")
             for number in itertools.count():
@@ -58,18 +55,20 @@ def talk_until_killed(database: Path, prefix: str, report: Connection) -> None:
     asyncio.run(talk())
 
 
-def lose_the_leaf(database: Path, report: Connection) -> None:
-    asyncio.run(move_leaf(Place("sqlite", database), "gone"))
+def lose_the_leaf(place: Place, report: Connection) -> None:
+    asyncio.run(move_leaf(place, "gone"))
     report.send("lost")
 
 
-def open_and_read(database: Path, report: Connection) -> None:
-    """Open and close the session, as the next process would, and report every stored node as
-    its JSON, and the ids of the path."""
+def open_and_read(place: Place, turn_id: str, report: Connection) -> None:
+    """See to what a dead process has left, as the next one would, and report every stored node as
+    its JSON, and the ids of the path. Opening closes an unfinished turn; one that is to be finished
+    is, before the turn `turn_id`."""
 
     async def read() -> tuple[list[str], list[str]]:
-        place = Place("sqlite", database)
         async with _core_over(place) as core, core.session(SESSION) as session:
+            if place.kind == "sqlite":
+                await session.turn("look").turn_id(turn_id).run()
             path = [node.node_id for node in session.read_view().graph.nodes]
         return [encode_node(node) for node in (await stored(place)).nodes], path
 

@@ -23,7 +23,9 @@ def processes() -> ForkServerContext:
 def process_server() -> ForkServerContext:
     """A server that has the library loaded and forks a fresh process from it in milliseconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash.workload", "crash.queue_workload", "crash.crowd"])
+    context.set_forkserver_preload(
+        ["crash.workload", "crash.queue_workload", "crash.crowd", "crash.warm"]
+    )
     # The server imports before it is told the path of its parent, so it has to inherit one.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

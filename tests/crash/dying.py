@@ -1,10 +1,10 @@
-"""Where a process dies: before or after a statement, beside a file, in the middle of a write.
+"""Where a process dies, or stops: beside a statement or a file, in a write, or at some moment.
 
 The library has no part in it. A process that is to die makes its own connections tell of every
 statement and listens for what Python does to files; both are points, which it counts while it is
-in danger, and at one of them it sends itself SIGKILL. For a write that is torn it asks the kernel
-to let no file grow beyond a size, and to end it by the signal for that, which leaves the first
-part of the write on the disk.
+in danger, and at one of them it sends itself SIGKILL, or SIGSTOP. For a write that is torn it asks
+the kernel to let no file grow beyond a size, and to end it by the signal for that, which leaves the
+first part of the write on the disk. For a death at any instruction it has the kernel ring an alarm.
 """
 
 import os
@@ -13,9 +13,10 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any, Final
 
@@ -24,25 +25,51 @@ FILE_EVENTS: Final = frozenset(
 )
 
 
+class Points(Enum):
+    """Beside what a process passes a point, apart from those that it names itself."""
+
+    EVERYTHING = "statements and files"
+    WRITES = "the beginning and the end of every transaction that writes"
+    BETWEEN_WRITES = "the same, but never inside a transaction"
+
+
+_BEFORE: Final[Mapping[Points, frozenset[str]]] = {
+    Points.WRITES: frozenset({"BEGIN IMMEDIATE", "COMMIT"}),
+    Points.BETWEEN_WRITES: frozenset({"BEGIN IMMEDIATE"}),
+}
+_AFTER: Final[Mapping[Points, frozenset[str]]] = {
+    Points.WRITES: frozenset({"BEGIN IMMEDIATE", "COMMIT"}),
+    Points.BETWEEN_WRITES: frozenset({"COMMIT"}),
+}
+
+
 @dataclass(frozen=True)
 class Death:
-    """At which point, or once a file has grown by so many bytes. With neither: none."""
+    """At which point, once a file has grown by so many bytes, or after so many seconds. With none
+    of them: none. One that only `stops` is over when somebody lets the process go on."""
 
     point: int | None = None
     growth: int | None = None
+    after_s: float | None = None
+    stops: bool = False
 
     @property
     def signal(self) -> int:
+        if self.after_s is not None:
+            return -signal.SIGALRM
         return -signal.SIGXFSZ if self.point is None else -signal.SIGKILL
 
 
 class Reaper:
     """Counts the points that this process passes while it is in danger."""
 
-    def __init__(self) -> None:
+    def __init__(self, points: Points = Points.EVERYTHING) -> None:
         self.passed = 0
+        self._points = points
         self._at: int | None = None
+        self._signal = signal.SIGKILL
         self._armed = False
+        self._writing = False
         self._counting = threading.Lock()
 
     def point(self) -> None:
@@ -50,27 +77,54 @@ class Reaper:
             return
         with self._counting:
             self.passed += 1
-            if self.passed == self._at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            # Also the points of tools have to wait for the end of what another thread writes.
+            waits = self._writing and self._points is Points.BETWEEN_WRITES
+            if self._at is not None and self.passed >= self._at and not waits:
+                self._at = None
+                # To this thread, which would run on for a while if another one had to take it.
+                signal.pthread_kill(threading.get_ident(), self._signal)
+
+    def perish(self) -> None:
+        """Die here, whatever point this is."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(self, statement: str) -> None:
+        if self._points is Points.EVERYTHING or statement in _BEFORE[self._points]:
+            self.point()
+        if statement == "BEGIN IMMEDIATE":
+            with self._counting:
+                self._writing = True
+
+    def after(self, statement: str) -> None:
+        if statement in {"COMMIT", "ROLLBACK"}:
+            self._writing = False
+        if self._points is Points.EVERYTHING or statement in _AFTER[self._points]:
+            self.point()
 
     def on_event(self, event: str, _: tuple[Any, ...]) -> None:
-        if event in FILE_EVENTS:
+        if self._points is Points.EVERYTHING and event in FILE_EVENTS:
             self.point()
 
     @contextmanager
-    def danger(self, death: Death, size: int) -> Iterator[None]:
+    def danger(self, death: Death, size: int = 0) -> Iterator[None]:
         """Die within the block if `death` says so. Growth counts from `size` bytes."""
         self._at = death.point
+        self._signal = signal.SIGSTOP if death.stops else signal.SIGKILL
         if death.growth is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + death.growth, hard))
+        if death.after_s is not None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, max(death.after_s, 1e-6))
         self._armed = True
         yield
         self._armed = False
         if death.growth is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        if death.after_s is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class WatchedConnection(sqlite3.Connection):
@@ -78,16 +132,16 @@ class WatchedConnection(sqlite3.Connection):
 
     reaper: Reaper
 
-    def execute(self, *args: Any) -> sqlite3.Cursor:
-        self.reaper.point()
-        cursor = super().execute(*args)
-        self.reaper.point()
+    def execute(self, statement: str, *args: Any) -> sqlite3.Cursor:
+        self.reaper.before(statement)
+        cursor = super().execute(statement, *args)
+        self.reaper.after(statement)
         return cursor
 
-    def executemany(self, *args: Any) -> sqlite3.Cursor:
-        self.reaper.point()
-        cursor = super().executemany(*args)
-        self.reaper.point()
+    def executemany(self, statement: str, *args: Any) -> sqlite3.Cursor:
+        self.reaper.before(statement)
+        cursor = super().executemany(statement, *args)
+        self.reaper.after(statement)
         return cursor
 
     def backup(self, target: sqlite3.Connection, *, pages: int, progress: Any) -> None:
@@ -98,14 +152,14 @@ class WatchedConnection(sqlite3.Connection):
         super().backup(target, pages=pages, progress=copied)
 
     def close(self) -> None:
-        self.reaper.point()
+        self.reaper.before("close")
         super().close()
-        self.reaper.point()
+        self.reaper.after("close")
 
 
-def watched_process() -> Reaper:
+def watched_process(points: Points = Points.EVERYTHING) -> Reaper:
     """Watch this process from now on. For a process that is made to die."""
-    reaper = Reaper()
+    reaper = Reaper(points)
     WatchedConnection.reaper = reaper
     sqlite3.connect = partial(sqlite3.connect, factory=WatchedConnection)
     sys.addaudithook(reaper.on_event)

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from crash.conftest import REPORT_TIMEOUT_S, start
-from lash_runtime import LashCore, MessageRole, RuntimeFailure, StopReason
+from facade.places import Place
+from lash_runtime import MessageRole, RuntimeFailure, StopReason
 from lash_runtime.model.llm import LlmRequest, LlmResponse
 from lash_runtime.testing import GatedProvider, TestProvider, text_response
 
@@ -24,15 +25,15 @@ pytestmark = [pytest.mark.crash, pytest.mark.anyio]
 SESSION = "shared"
 
 
-def hold_the_session(database: Path, report: Connection) -> None:
+def hold_the_session(place: Place, report: Connection) -> None:
     """Run a turn whose model never answers; say when it has begun."""
-    asyncio.run(_hold(database, report))
+    asyncio.run(_hold(place, report))
 
 
-async def _hold(database: Path, report: Connection) -> None:
+async def _hold(place: Place, report: Connection) -> None:
     provider = GatedProvider()
     async with (
-        LashCore.open(database, provider=provider, model="m") as core,
+        place.builder(provider).build() as core,
         core.session(SESSION) as session,
         session.turn("from the first").turn_id("first").stream() as stream,
     ):
@@ -45,20 +46,19 @@ def _echo(request: LlmRequest) -> LlmResponse:
     return text_response("here")
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "inline"])
 async def test_the_second_process_is_refused_and_takes_over_from_a_killed_one(
-    processes: ForkServerContext, tmp_path: Path
+    processes: ForkServerContext, tmp_path: Path, kind: str
 ) -> None:
-    """Refused before any work, with an error that says "later"; then no wait for the lease."""
-    database = tmp_path / "agents.db"
-    ours, theirs = processes.Pipe()
-    child = processes.Process(target=hold_the_session, args=(database, theirs), daemon=True)
-    child.start()
-    theirs.close()
+    """Refused before any work, with an error that says "later"; then no wait for the lease. What
+    the first has begun is finished by the second, or closed where it is not on record."""
+    place = Place(kind, tmp_path / "agents.db")
+    child, ours = start(processes, hold_the_session, (place,))
     assert await asyncio.to_thread(ours.poll, REPORT_TIMEOUT_S)
     assert ours.recv() == "running"
     ours.close()
     provider = TestProvider(_echo)
-    core = LashCore.open(database, provider=provider, model="m")
+    core = place.builder(provider).build()
     async with core, core.session(SESSION) as session:
         with pytest.raises(RuntimeFailure) as refused:
             await session.turn("from the second").turn_id("second").run()
@@ -75,7 +75,10 @@ async def test_the_second_process_is_refused_and_takes_over_from_a_killed_one(
         said = [m.text for m in session.read_view().messages if m.role is MessageRole.USER]
         assert said == ["from the first", "from the second"]
         first = await session.turn("from the first").turn_id("first").run()
-        assert first.stop_reason is StopReason.INTERRUPTED
+        if kind == "sqlite":
+            assert first.assistant_message == "here"
+        else:
+            assert first.stop_reason is StopReason.INTERRUPTED
 
 
 # --- at the same instant ------------------------------------------------------------------------
@@ -84,22 +87,22 @@ ROUNDS = 10
 
 
 def contend(
-    database: Path, name: str, rounds: list[str], barrier: Barrier, parent: Connection
+    place: Place, name: str, rounds: list[str], barrier: Barrier, parent: Connection
 ) -> None:
     """In each session of `rounds`, start a turn at the same instant as everybody else at the
     barrier, and again if it was refused. The model answers when the parent says so."""
-    asyncio.run(_contend(database, name, rounds, barrier, parent))
+    asyncio.run(_contend(place, name, rounds, barrier, parent))
 
 
 async def _contend(
-    database: Path, name: str, rounds: list[str], barrier: Barrier, parent: Connection
+    place: Place, name: str, rounds: list[str], barrier: Barrier, parent: Connection
 ) -> None:
     async def answer(request: LlmRequest) -> LlmResponse:
         parent.send(("holds", name))
         await asyncio.to_thread(parent.recv)
         return text_response(f"to {name}")
 
-    async with LashCore.open(database, provider=TestProvider(answer), model="m") as core:
+    async with place.builder(TestProvider(answer)).build() as core:
         for session_id in rounds:
             async with core.session(session_id) as session:
                 turn = session.turn(f"from {name}").turn_id(name)
@@ -120,11 +123,11 @@ async def _contend(
 class Contenders:
     """The two processes, and what each has said last."""
 
-    def __init__(self, processes: ForkServerContext, database: Path, rounds: list[str]) -> None:
+    def __init__(self, processes: ForkServerContext, place: Place, rounds: list[str]) -> None:
         # Held, for its semaphores are unlinked with it.
         self._barrier = processes.Barrier(2)
         self._started: dict[str, tuple[ForkServerProcess, Connection]] = {
-            name: start(processes, contend, (database, name, rounds, self._barrier))
+            name: start(processes, contend, (place, name, rounds, self._barrier))
             for name in ("a", "b")
         }
 
@@ -146,9 +149,13 @@ class Contenders:
         assert said[refused] == ("refused", refused, "session_execution_busy", True, 0)
         return holder, refused
 
-    def runs_its_turn(self, name: str) -> list[str]:
-        """Let the one that was refused come again; the transcript as it sees it then."""
+    def runs_its_turn(self, name: str, *, finishes: bool = False) -> list[str]:
+        """Let the one that was refused come again; the transcript as it sees it then. It
+        `finishes` the turn of the other one first."""
         self.go_on(name)
+        if finishes:
+            assert self.hears(name) == ("holds", name)
+            self.go_on(name)
         assert self.hears(name) == ("holds", name)
         self.go_on(name)
         what, _, answer, said = self.hears(name)
@@ -173,7 +180,7 @@ def test_of_two_processes_at_the_same_instant_exactly_one_runs(
 ) -> None:
     """The other is refused before its model is called, and runs once the first is done."""
     rounds = [f"session-{number}" for number in range(ROUNDS)]
-    contenders = Contenders(processes, tmp_path / "agents.db", rounds)
+    contenders = Contenders(processes, Place("sqlite", tmp_path / "agents.db"), rounds)
     for _ in rounds:
         holder, refused = contenders.holder_and_refused()
         contenders.go_on(holder)
@@ -184,24 +191,34 @@ def test_of_two_processes_at_the_same_instant_exactly_one_runs(
     contenders.join()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "inline"])
 async def test_of_two_processes_at_the_same_instant_the_other_takes_over_from_the_killed(
-    processes: ForkServerContext, tmp_path: Path
+    processes: ForkServerContext, tmp_path: Path, kind: str
 ) -> None:
     """It need not wait for the lease, and finds the words that the first had been told."""
     for number in range(ROUNDS // 2):
-        database = tmp_path / f"{number}.db"
-        contenders = Contenders(processes, database, [SESSION])
+        place = Place(kind, tmp_path / f"{number}.db")
+        contenders = Contenders(processes, place, [SESSION])
         holder, refused = contenders.holder_and_refused()
         contenders.kill(holder)
-        said = await asyncio.to_thread(contenders.runs_its_turn, refused)
-        assert said == [f"from {holder}", f"from {refused}", f"to {refused}"]
+        finishes = kind == "sqlite"
+        said = await asyncio.to_thread(contenders.runs_its_turn, refused, finishes=finishes)
+        answer = [f"to {refused}"]
+        assert said == [
+            f"from {holder}",
+            *(answer if finishes else []),
+            f"from {refused}",
+            *answer,
+        ]
         contenders.join()
-        provider = TestProvider(_echo)
         async with (
-            LashCore.open(database, provider=provider, model="m") as core,
+            place.builder(TestProvider(_echo)).build() as core,
             core.session(SESSION) as session,
         ):
-            lost = await session.turn(f"from {holder}").turn_id(holder).run()
-            assert lost.stop_reason is StopReason.INTERRUPTED
+            first = await session.turn(f"from {holder}").turn_id(holder).run()
+            if finishes:
+                assert first.assistant_message == f"to {refused}"
+            else:
+                assert first.stop_reason is StopReason.INTERRUPTED
             kept = await session.turn(f"from {refused}").turn_id(refused).run()
             assert kept.assistant_message == f"to {refused}"

@@ -8,15 +8,20 @@ from typing import Any
 import anyio
 import pytest
 
-from lash_runtime import LashCore, LeaseTimings, RuntimeFailure
-from lash_runtime.ports.leases import (
-    LeaseRenewed,
-    SessionExecutionLeaseFence,
-)
+from lash_runtime import FunctionTool, LashCore, LeaseTimings, RuntimeFailure, tool
+from lash_runtime.ports.leases import LeaseRenewed, SessionExecutionLeaseFence
 from lash_runtime.ports.storage import SessionStoreCreateRequest
 from lash_runtime.ports.store_errors import StoreBackendError
 from lash_runtime.stores.sqlite import SqliteStorage
-from lash_runtime.testing import GatedProvider, ManualClock, ScriptedProvider, text_response
+from lash_runtime.stores.sqlite._store import SqliteSessionStore
+from lash_runtime.testing import (
+    Call,
+    GatedProvider,
+    ManualClock,
+    ScriptedProvider,
+    text_response,
+    tool_calls_response,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -41,11 +46,14 @@ class Unreachable:
 
 
 @asynccontextmanager
-async def a_core(database: Path, provider: Any, clock: ManualClock) -> AsyncIterator[LashCore]:
+async def a_core(
+    database: Path, provider: Any, clock: ManualClock, *tools: FunctionTool
+) -> AsyncIterator[LashCore]:
     core = (
         LashCore.standard_builder()
         .provider(provider)
         .model("m")
+        .tools(*tools)
         .storage(SqliteStorage(database))
         .lease_timings(TIMINGS)
         .clock(clock)
@@ -108,3 +116,45 @@ async def test_a_turn_that_could_not_renew_loses_to_whoever_came_after_it(tmp_pa
             assert (await s.turn("after").run()).assistant_message == "here"
             again = await s.turn("slow").turn_id("lost").run()
             assert again.assistant_message == "here"
+
+
+@pytest.mark.parametrize(
+    ("method", "times", "calls", "acts"),
+    [("accept_turn", 1, 0, 0), ("write_journal", 1, 1, 0), ("write_journal", 2, 1, 2)],
+    ids=["before its model", "before its tools", "before its model again"],
+)
+async def test_a_turn_that_slept_past_its_lease_begins_nothing_more(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    times: int,
+    calls: int,
+    acts: int,
+) -> None:
+    """Whoever has taken over meanwhile does all that is left, and should be the only one."""
+    clock, acted, left = ManualClock(), [], [times]
+    two = tool_calls_response(("a", "act", {}), ("b", "act", {}))
+    provider = ScriptedProvider([two, Call.text("done")])
+    write = getattr(SqliteSessionStore, method)
+
+    @tool
+    async def act() -> None:
+        """Act on the world."""
+        acted.append("once")
+
+    async def write_and_sleep(*args: Any) -> Any:
+        answer = await write(*args)
+        left[0] -= 1
+        if left[0] == 0:
+            clock.advance(TIMINGS.ttl_ms / 1000)
+        return answer
+
+    monkeypatch.setattr(SqliteSessionStore, method, write_and_sleep)
+    async with (
+        a_core(tmp_path / "a.db", provider, clock, act) as core,
+        core.session("s") as session,
+    ):
+        with pytest.raises(RuntimeFailure) as lost:
+            await session.turn("act").run()
+    assert lost.value.code == "session_execution_lease_lost"
+    assert (provider.calls, len(acted)) == (calls, acts)

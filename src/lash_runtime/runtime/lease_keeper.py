@@ -38,6 +38,7 @@ class LeaseGuard:
     lease: SessionExecutionLease
     on_lost: Callable[[], None]
     on_cancel: Callable[[CancelRequest], object]
+    clock: Clock
     lost: bool = False
     deleted: bool = False
     renew_at: float = field(default=0.0)
@@ -46,15 +47,21 @@ class LeaseGuard:
         return self.lease.fence()
 
     def ensure_held(self) -> None:
-        """Raise `LeaseLost` or `SessionIsDeleted` if the lease is known to be gone."""
+        """Raise `LeaseLost` or `SessionIsDeleted` if the lease is known to be gone.
+
+        A process that was suspended learns it here before the first renewal that it is late for.
+        """
         if self.deleted:
             raise SessionIsDeleted(self.lease.session_id)
+        if self.lease.lapsed(self.clock.timestamp_ms()):
+            self.mark_lost()
         if self.lost:
             raise LeaseLost(self.lease.session_id)
 
     def mark_lost(self) -> None:
         if not self.lost:
             self.lost = True
+            tell(LeaseEvent.LOST, self.fence())
             self.on_lost()
 
 
@@ -76,7 +83,7 @@ class LeaseKeeper:
         on_cancel: Callable[[CancelRequest], object],
     ) -> LeaseGuard:
         """Renew `lease` until the guard is released."""
-        guard = LeaseGuard(store, lease, on_lost, on_cancel)
+        guard = LeaseGuard(store, lease, on_lost, on_cancel, self._clock)
         guard.renew_at = self._clock.now() + self._interval_s
         self._guards.add(guard)
         idle = self._task is None or self._task.task.done()
@@ -137,5 +144,4 @@ class LeaseKeeper:
 
     def _lose(self, guard: LeaseGuard) -> None:
         if guard in self._guards:
-            tell(LeaseEvent.LOST, guard.fence())
             guard.mark_lost()

@@ -94,6 +94,15 @@ class SessionAttachments:
                     await self.store.restore(ref.id)
                 await self.store.get(ref.id)
 
+    async def take_up(self, since_epoch_ms: int) -> None:
+        """Count as pending what this session has noted since then and not committed: a process
+        that is gone has stored it for the turn that goes on now. Raises `StoreError`."""
+        if self.manifest is not None:
+            noted = await self.manifest.list_uncommitted(self.clock.timestamp_ms())
+            self._pending.update(
+                each.attachment_id for each in noted if each.intent_at_epoch_ms >= since_epoch_ms
+            )
+
     def committed(self, attachment_ids: Iterable[str]) -> None:
         """A commit has named these."""
         self._pending.difference_update(attachment_ids)

@@ -70,10 +70,12 @@ class EffectLoop:
         reporter: TurnReporter,
         cancel: CancelToken,
         scope: Callable[[int], RuntimeScope],
+        ensure_held: Callable[[], None],
         keep_progress: Callable[[Progress | Done], None],
         store_progress: Callable[[], Awaitable[None]],
     ) -> None:
-        """`keep_progress` takes what the machine has finished into the draft; `store_progress`
+        """`ensure_held` raises when the turn's lease is gone, in which case no model is called.
+        `keep_progress` takes what the machine has finished into the draft; `store_progress`
         writes it, and is called between a round of tools and the next model call, so that
         paid work is not lost."""
         self._machine = machine
@@ -82,6 +84,7 @@ class EffectLoop:
         self._reporter = reporter
         self._cancel = cancel
         self._scope = scope
+        self._ensure_held = ensure_held
         self._keep_progress = keep_progress
         self._store_progress = store_progress
         self._unstored_work = False
@@ -128,6 +131,7 @@ class EffectLoop:
         if self._cancel.is_cancelled:
             self._machine.finish_with_outcome(stopped(StopReason.CANCELLED))
             return
+        self._ensure_held()
         executor = self._executors.llm_call()
         outcome = await self._execute(
             effect.effect_id, LlmCallCommand(effect.request), executor, LlmCallOutcome

@@ -144,6 +144,7 @@ class TurnExecution:
             reporter=self._reporter,
             cancel=self._request.cancel,
             scope=self._scope,
+            ensure_held=_nothing_to_hold if self._guard is None else self._guard.ensure_held,
             keep_progress=self._keep_progress,
             store_progress=_nothing_to_store if keeps_record(controller) else self._store_progress,
         )
@@ -370,6 +371,10 @@ def _without_frame_switch(turn: AssembledTurn) -> AssembledTurn:
         "but a session has one frame.",
     )
     return replace(turn, outcome=stopped(StopReason.RUNTIME_ERROR), errors=(*turn.errors, issue))
+
+
+def _nothing_to_hold() -> None:
+    """A session without a store has no lease."""
 
 
 async def _nothing_to_store() -> None:

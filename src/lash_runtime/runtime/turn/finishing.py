@@ -28,11 +28,12 @@ async def finish_turn(runtime: LashRuntime, turn_id: str) -> TurnResult | None:
         if row is None:
             return None
         request = request_of_row(row)
-        forget = runtime.env.turns.add(runtime.session_id, turn_id, request.cancel)
+        turns = runtime.env.turns
+        turns.add(runtime.session_id, turn_id, request.cancel)
         try:
             return await TurnRun(runtime, request, None).finish(TurnToFinish(lease=lease, row=row))
         finally:
-            forget()
+            turns.remove(runtime.session_id, turn_id, request.cancel)
 
 
 async def _waiting_row(

@@ -93,6 +93,8 @@ class TurnJournal:
                 raise self._fault
             if self._written < number:
                 await self._write_pending()
+        # A process that was suspended meanwhile must not begin what it has reserved.
+        self._guard.ensure_held()
 
     def summary(self) -> tuple[EffectSummary, ...]:
         """What the turn's row keeps. Nothing of a turn that only called its model: its messages

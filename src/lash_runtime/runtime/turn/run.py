@@ -177,6 +177,7 @@ class TurnRun:
         store = runtime.require_journal()
         try:
             adopted = await store.adopt_turn(unfinished.lease.fence(), turn_id)
+            await self._attachments.take_up(adopted.row.accepted_at_ms)
         except StoreError as error:
             raise fault_of_commit(error, runtime.session_id) from error
         row = adopted.row
@@ -316,7 +317,7 @@ class TurnRun:
             raise RuntimeFault("turn_failed", "a journaled turn needs a host and a lease")
         self._journal = TurnJournal(store, row, self._guard, self._runtime.env.clock, entries)
         scope = TurnScope(session_id=row.session_id, turn_id=row.turn_id)
-        exhausted = row.deaths > MAX_DEATHS
+        exhausted = row.deaths >= MAX_DEATHS
         return host.journaled(scope, self._journal, replay_only=exhausted).controller
 
     async def _result_of(self, row: TurnRow) -> TurnResult:

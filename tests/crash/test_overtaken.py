@@ -1,0 +1,35 @@
+"""A process that goes on after another has taken its turn over changes nothing any more."""
+
+import random
+import sys
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+
+from crash.dying import Points
+from crash.finishing import Place
+from crash.overtaken import LOST, Overtaken, overtaken
+
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.skipif(sys.platform != "linux", reason="a stopped process is seen in /proc"),
+]
+
+SEEDS = 10
+
+
+@pytest.mark.timeout(300)
+def test_a_process_that_was_stopped_past_its_lease_is_refused_whatever_it_does(
+    processes: ForkServerContext, tmp_path: Path
+) -> None:
+    """In a tool, in a call of the model, between two writes: its caller is told that the lease is
+    lost, what its tools bring goes nowhere, and history and journal are those of the other one."""
+    place, total = Place(processes, tmp_path), Overtaken()
+    undisturbed = place.undisturbed(1, Points.BETWEEN_WRITES)
+    for seed in range(SEEDS):
+        total += overtaken(place, undisturbed, random.Random(seed))
+    assert total.stops >= SEEDS - 1
+    assert 0 < total.midway < total.stops
+    assert total.told[LOST] > 0
+    assert total.late["ends"] > 0
