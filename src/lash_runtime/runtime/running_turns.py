@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from ..model.records import replace
 from .lash_runtime import LashRuntime
@@ -31,6 +32,7 @@ class RunningTurn:
         self.turn_id = request.turn_id
         self._token = request.cancel
         self._in_line = True
+        self._leaves = False
         self._task: OwnedTask[TurnResult] = runtime.env.tasks.start(
             self._run(runtime, request, sink), name=f"lash-turn-{request.turn_id}"
         )
@@ -67,6 +69,7 @@ class RunningTurn:
     async def _close(self) -> None:
         if self._in_line:
             # Nothing was accepted, so there is nothing to close.
+            self._leaves = True
             self._task.interrupt()
         else:
             self._token.cancel("its caller was cancelled")
@@ -91,6 +94,9 @@ class RunningTurn:
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
         async with runtime.lane.turn():
+            if self._leaves:
+                # Its caller has left in the very step in which the line moved on.
+                await checkpoint()
             self._in_line = False
             return await TurnRun(runtime, request, sink).run()
 
