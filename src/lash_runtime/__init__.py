@@ -1,5 +1,6 @@
 """Durable LLM agents inside your own asyncio program."""
 
+from .attached_turn import AttachedTurn
 from .core import LashCore
 from .core_builder import LashCoreBuilder
 from .errors import (
@@ -102,6 +103,7 @@ __all__ = [
     "AgentFrameSwitch",
     "AssistantOutput",
     "AssistantProseDelta",
+    "AttachedTurn",
     "AttachmentFailure",
     "AttachmentRef",
     "AttachmentSweepReport",

@@ -37,6 +37,7 @@ from .runtime.observation import ObservationCells
 from .runtime.residency import Residency
 from .runtime.session_attachments import MAX_ATTACHMENT_BYTES
 from .runtime.tasks import TaskOwner
+from .runtime.turn_registry import TurnRegistry
 from .tools import ToolCatalog
 from .tools.errors import ToolCatalogError
 
@@ -176,6 +177,7 @@ class CoreWiring:
             keeper=LeaseKeeper(timings=self.lease_timings, clock=self.clock, tasks=tasks),
             lanes=SessionLanes(),
             cells=ObservationCells(replay=self.replay),
+            turns=TurnRegistry(),
         )
 
 

@@ -15,6 +15,7 @@ from .lease_keeper import LeaseKeeper
 from .observation import ObservationCells
 from .residency import Residency
 from .tasks import TaskOwner
+from .turn_registry import TurnRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +37,4 @@ class RuntimeEnvironment:
     keeper: LeaseKeeper
     lanes: SessionLanes
     cells: ObservationCells
+    turns: TurnRegistry

@@ -7,39 +7,67 @@ only then goes on being cancelled. What was finished is kept.
 
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakSet
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from ..model.records import replace
+from ..ports.session_cursor import SessionCursor
 from .lash_runtime import LashRuntime
 from .tasks import OwnedTask
 from .turn.request import TurnRequest
 from .turn.result import TurnResult
 from .turn.run import TurnRun
 from .turn.sinks import TurnActivitySink
+from .turn_reader import end_of_log
+from .turn_registry import TurnWatcher
 
 CLOSING_DEADLINE_S: Final = 5.0
 """How long a cancelled caller waits for its turn to be closed and stored."""
 
 
 class RunningTurn:
-    """One turn that was asked for. Its owner waits for `result()`."""
+    """One turn that was asked for. Its owner waits for `result()`; others see a `LiveTurn`."""
 
     def __init__(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> None:
         self.turn_id = request.turn_id
+        self.request = request
+        self.began_at: SessionCursor | None = None
         self._token = request.cancel
+        self._observed = runtime.cell.observed
         self._in_line = True
         self._leaves = False
+        self._watchers: WeakSet[TurnWatcher] | None = None
         self._task: OwnedTask[TurnResult] = runtime.env.tasks.start(
             self._run(runtime, request, sink), name=f"lash-turn-{request.turn_id}"
         )
+        runtime.env.turns.register(runtime.session_id, self)
 
     @property
     def is_over(self) -> bool:
         return self._task.task.done()
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._token.is_cancelled
+
+    @property
+    def gave_up(self) -> bool:
+        if not (self._in_line and self.is_over):
+            return False
+        return self._task.interrupted or self._task.task.exception() is not None
+
+    def watch(self, watcher: TurnWatcher) -> None:
+        if self.is_over:
+            watcher.turn_is_over()
+            return
+        if self._watchers is None:
+            self._watchers = WeakSet()
+            self.on_over(self._tell_watchers)
+        self._watchers.add(watcher)
 
     def on_over(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the turn is over; soon if it already is."""
@@ -52,6 +80,9 @@ class RunningTurn:
     async def result(self) -> TurnResult:
         """Wait for the turn as its owner. Raises `RuntimeFault`."""
         await self.closed()
+        return self._task.result()
+
+    def outcome(self) -> TurnResult:
         return self._task.result()
 
     async def closed(self) -> None:
@@ -78,17 +109,23 @@ class RunningTurn:
         if not self.is_over:
             self._task.interrupt()
 
+    def _tell_watchers(self) -> None:
+        for watcher in self._watchers or ():
+            watcher.turn_is_over()
+
     async def _run(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
         given = request.overrides.provider
-        if given is None:
-            return await self._in_lane(runtime, request, sink)
-        use = runtime.env.providers.use(given)
+        use = None if given is None else runtime.env.providers.use(given)
         try:
-            return await self._in_lane(runtime, replace(request, provider=use.provider), sink)
+            if use is not None:
+                request = replace(request, provider=use.provider)
+            return await self._in_lane(runtime, request, sink)
         finally:
-            await use.end()
+            runtime.env.turns.forget(runtime.session_id, self)
+            if use is not None:
+                await use.end()
 
     async def _in_lane(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
@@ -98,6 +135,7 @@ class RunningTurn:
                 # Its caller has left in the very step in which the line moved on.
                 await checkpoint()
             self._in_line = False
+            self.began_at = end_of_log(self._observed)
             return await TurnRun(runtime, request, sink).run()
 
 
