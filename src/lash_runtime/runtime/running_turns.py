@@ -3,9 +3,13 @@
 A turn runs in a task of the core. Its caller waits for it as its owner: a caller that is
 cancelled cancels its turn, waits a bounded time for the history to be closed and stored, and
 only then goes on being cancelled. What was finished is kept.
+
+A turn that is run already, by another caller or another process, is attached to. Cancelling that
+caller, by whatever means, ends its wait and nothing else.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 from weakref import WeakSet
 
@@ -14,14 +18,17 @@ from anyio.lowlevel import checkpoint
 
 from ..model.records import replace
 from ..ports.session_cursor import SessionCursor
+from .faults import RuntimeFault, TurnRunsElsewhere
 from .lash_runtime import LashRuntime
+from .resubmission import is_same_turn, result_of_first
 from .tasks import OwnedTask
 from .turn.request import TurnRequest
 from .turn.result import TurnResult
 from .turn.run import TurnRun
 from .turn.sinks import TurnActivitySink
-from .turn_reader import end_of_log
-from .turn_registry import TurnWatcher
+from .turn_reader import TurnReader, end_of_log
+from .turn_registry import LiveTurn, TurnWatcher
+from .turn_rows import find_row, settled_row, stored_result
 
 CLOSING_DEADLINE_S: Final = 5.0
 """How long a cancelled caller waits for its turn to be closed and stored."""
@@ -38,8 +45,10 @@ class RunningTurn:
         self.began_at: SessionCursor | None = None
         self._token = request.cancel
         self._observed = runtime.cell.observed
+        # Nothing was accepted by this caller: it waits in line, or for whoever runs the turn.
         self._in_line = True
         self._leaves = False
+        self._is_attached = False
         self._watchers: WeakSet[TurnWatcher] | None = None
         self._task: OwnedTask[TurnResult] = runtime.env.tasks.start(
             self._run(runtime, request, sink), name=f"lash-turn-{request.turn_id}"
@@ -53,6 +62,11 @@ class RunningTurn:
     @property
     def is_cancelled(self) -> bool:
         return self._token.is_cancelled
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether another caller or process runs the turn: to leave it loses nothing."""
+        return self._is_attached
 
     @property
     def gave_up(self) -> bool:
@@ -121,22 +135,81 @@ class RunningTurn:
         try:
             if use is not None:
                 request = replace(request, provider=use.provider)
-            return await self._in_lane(runtime, request, sink)
+            return await self._run_or_attach(runtime, request, sink)
         finally:
             runtime.env.turns.forget(runtime.session_id, self)
             if use is not None:
                 await use.end()
 
-    async def _in_lane(
+    async def _run_or_attach(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
-        async with runtime.lane.turn():
-            if self._leaves:
-                # Its caller has left in the very step in which the line moved on.
-                await checkpoint()
-            self._in_line = False
-            self.began_at = end_of_log(self._observed)
-            return await TurnRun(runtime, request, sink).run()
+        while True:
+            first = await self._first_of_same(runtime, request)
+            if first is not None:
+                reader = TurnReader(self._observed, first, runtime.env.ids)
+                result = await self._attached(
+                    runtime, result_of_first(runtime, first, reader, sink), first
+                )
+            else:
+                try:
+                    async with runtime.lane.turn():
+                        if self._leaves:
+                            # Its caller has left in the very step in which the line moved on.
+                            await checkpoint()
+                        self._in_line = False
+                        self.began_at = end_of_log(self._observed)
+                        return await TurnRun(runtime, request, sink).run()
+                except TurnRunsElsewhere:
+                    self._in_line = True
+                result = await self._attached(
+                    runtime, _result_from_elsewhere(runtime, self.turn_id)
+                )
+            if result is not None:
+                return result
+
+    async def _first_of_same(self, runtime: LashRuntime, request: TurnRequest) -> LiveTurn | None:
+        """The same turn as this, if it was asked for before and is not over. Where nothing is
+        stored a turn id that comes again is another turn."""
+        if runtime.store is None:
+            return None
+        first = runtime.env.turns.find(runtime.session_id, self.turn_id)
+        if first is None or first is self or runtime.replaces_history:
+            return None
+        return first if await is_same_turn(runtime, request, first.request) else None
+
+    async def _attached(
+        self,
+        runtime: LashRuntime,
+        waiting: Awaitable[TurnResult | None],
+        first: LiveTurn | None = None,
+    ) -> TurnResult | None:
+        """Wait for whoever runs the turn. The token of this caller ends its wait, unless the turn
+        is being cancelled anyway: then it gets the cancelled result."""
+        loop = asyncio.get_running_loop()
+        with anyio.CancelScope() as wait:
+
+            def detach() -> None:
+                if first is None or not first.is_cancelled:
+                    wait.cancel()
+
+            def wake() -> None:
+                loop.call_soon_threadsafe(detach)
+
+            withdraw = self._token.on_cancel(wake)
+            self._is_attached = True
+            try:
+                return await waiting
+            finally:
+                self._is_attached = False
+                withdraw()
+        # Unless it was the session's deletion that has cancelled it, which is told so.
+        await find_row(runtime, self.turn_id)
+        raise RuntimeFault(
+            "turn_detached",
+            f"this caller of turn {self.turn_id!r} was cancelled, but another one runs the turn, "
+            "and it goes on: attach to it, or ask for it again, to have its result",
+        )
 
 
 class RunningTurns:
@@ -174,3 +247,16 @@ class RunningTurns:
 
     def _forget_finished(self) -> None:
         self._turns = {turn: None for turn in self._turns if not turn.is_over}
+
+
+async def _result_from_elsewhere(runtime: LashRuntime, turn_id: str) -> TurnResult | None:
+    """What a turn that another owner runs comes to; `None` where it has to be asked for again:
+    it was forgotten meanwhile, or its result takes the lane to be told."""
+    row = await settled_row(runtime, turn_id, or_else=_never)
+    if row is None or runtime.replaces_history:
+        return None
+    return await stored_result(runtime, row)
+
+
+def _never() -> bool:
+    return False

@@ -73,6 +73,15 @@ async def stored_result(runtime: LashRuntime, row: TurnRow) -> TurnResult:
     return result_of_row(row, await _state_with(runtime, row))
 
 
+async def show(runtime: LashRuntime, result: TurnResult) -> None:
+    """Have the session show a turn that was run through another handle, unless somebody is at
+    work in it, who will show it. That it cannot be read right now costs nobody the result."""
+    behind = runtime.state.graph.leaf_node_id != result.state.graph.leaf_node_id
+    if behind and not runtime.lane.at_work:
+        with suppress(RuntimeFault):
+            await _move_on(runtime)
+
+
 async def _wait_for_settlement(
     runtime: LashRuntime, row: TurnRow, or_else: Callable[[], bool]
 ) -> TurnRow | None:

@@ -20,7 +20,7 @@ from ...ports.turn_ledger import (
     TurnRow,
 )
 from ...ports.turn_persistence import TurnPersistence
-from ..faults import RuntimeFault, SessionBusy, fault_of_commit
+from ..faults import RuntimeFault, SessionBusy, TurnRunsElsewhere, fault_of_commit
 from ..lease_events import LeaseEvent, tell
 from .unfinished import TurnCloser
 
@@ -49,7 +49,8 @@ async def accept(
 ) -> AcceptedTurn | SettledTurn:
     """Accept the turn, or find it settled.
 
-    Raises `SessionBusy` when another live owner holds the lane; then nothing was written.
+    Raises `SessionBusy` when another live owner holds the lane, and `TurnRunsElsewhere` when the
+    turn itself is known and not settled; then nothing was written.
     """
     asked = acceptance
     for _ in range(ROUNDS):
@@ -66,10 +67,10 @@ async def accept(
                 return AcceptedTurn(lease=lease, row=row, head=head)
             case TurnKnown(row=row) if row.state.is_settled:
                 return SettledTurn(row)
-            case TurnKnown():
-                # The turn was started by somebody: by a process that is gone, and then taking
-                # the lane closes it, or by one that runs it right now.
-                await closer.close_unfinished()
+            case TurnKnown(row=row):
+                # It was started by an owner who runs it right now, or who is gone. Whoever waits
+                # for its end finds out which.
+                raise TurnRunsElsewhere(session_id=row.session_id, turn_id=row.turn_id)
             case LaneUnfinished(lease=lease, rows=rows):
                 tell(LeaseEvent.ACQUIRED, lease.fence())
                 await closer.close_rows(lease, rows)
