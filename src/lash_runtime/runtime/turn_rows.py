@@ -74,8 +74,9 @@ async def stored_result(runtime: LashRuntime, row: TurnRow) -> TurnResult:
 
 
 async def show(runtime: LashRuntime, result: TurnResult) -> None:
-    """Have the session show a turn that was run through another handle, unless somebody is at
-    work in it, who will show it. That it cannot be read right now costs nobody the result."""
+    """Have this handle show a turn that was run through another one. While somebody is at work in
+    the session it waits for the handle's next turn; and that it cannot be read right now costs
+    nobody the result."""
     behind = runtime.state.graph.leaf_node_id != result.state.graph.leaf_node_id
     if behind and not runtime.lane.at_work:
         with suppress(RuntimeFault):
