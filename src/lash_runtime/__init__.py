@@ -1,5 +1,6 @@
 """Durable LLM agents inside your own asyncio program."""
 
+from .attached_turn import AttachedTurn
 from .completions import Completions
 from .core import LashCore
 from .core_builder import LashCoreBuilder
@@ -118,6 +119,7 @@ __all__ = [
     "AlreadyResolved",
     "AssistantOutput",
     "AssistantProseDelta",
+    "AttachedTurn",
     "AttachmentFailure",
     "AttachmentRef",
     "AttachmentSweepReport",

@@ -280,6 +280,7 @@ class LashCore:
         for session in opened:
             session.end_deleted()
         env.cells.drop(session_id)
+        env.turns.drop(session_id)
         for session in opened:
             await session.let_go()
         return report

@@ -286,7 +286,8 @@ class RuntimeFailure(EmbedError):
     from what it left), `store_commit_failed` (the outcome is unknown until the session is read
     again), `session_head_refresh`, `llm_provider` (the session's provider is not wired),
     `turn_content_conflict` (the turn id was used for other content), `turn_interrupted` (the
-    core was closed under the turn), `live_replay`.
+    core was closed under the turn), `turn_detached` (this caller was cancelled, while another one
+    runs the turn), `unknown_turn` (nothing to attach to under that id), `live_replay`.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -22,6 +22,7 @@ from ._arguments import (
 )
 from ._prompt_setters import PromptSetters
 from ._translation import translated
+from .attached_turn import AttachedTurn
 from .attachment_access import SessionAttachmentAccess
 from .errors import SessionClosed, StoreSessionMismatch
 from .kernel.read_view import SessionReadView
@@ -72,6 +73,16 @@ class LashSession:
         said = TurnInput.text(turn_input) if isinstance(turn_input, str) else turn_input
         an(TurnInput, said, "a turn says a str or a TurnInput")
         return TurnBuilder(self._live(), said)
+
+    def attach(self, turn_id: str) -> AttachedTurn:
+        """The turn of that id, whoever runs it: its activities and its result. No I/O yet.
+
+        It may run or stand in line in this core, run in another process, or be over; see
+        `AttachedTurn`. To attach is no use of the session, and keeps nobody from closing it.
+        """
+        a_text(turn_id, "a turn id")
+        with translated():
+            return AttachedTurn(self._live().attach(turn_id))
 
     @property
     def attachments(self) -> SessionAttachmentAccess:

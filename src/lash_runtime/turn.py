@@ -57,15 +57,18 @@ class TurnBuilder(PromptSetters):
     _cancel: CancelToken | None = None
 
     def turn_id(self, turn_id: str) -> Self:
-        """Name the turn. Running it again under the same id with the same content gives the
-        result of the first run instead of a second turn; other content is refused."""
+        """Name the turn. Running it again under the same id with the same content, by whomever and
+        also while it runs, gives the result of the first run instead of a second turn; other
+        content is refused. Cancelling a caller that waits for the turn of another one, by
+        whatever means, ends its wait and does nothing to the turn."""
         a_text(turn_id, "a turn id")
         with translated():
             check_turn_id(turn_id)
         return replace(self, _turn_id=turn_id)
 
     def cancel(self, token: CancelToken) -> Self:
-        """Cancel the turn when `token` fires, from any task or thread."""
+        """Cancel the turn when `token` fires, from any task or thread. Where another caller runs
+        the turn already, this one is detached: it raises with the code `turn_detached`."""
         an(CancelToken, token, "a turn is cancelled by a CancelToken")
         return replace(self, _cancel=token)
 
@@ -211,7 +214,8 @@ class TurnStream:
             return await self._turn.result()
 
     async def aclose(self) -> None:
-        """Cancel the turn if it still runs, and wait until it is over. Idempotent."""
+        """Cancel the turn if it still runs, and wait until it is over; leave it alone if it is
+        another caller's. Idempotent."""
         self._left = True
         if not self._turn.is_over:
             self._turn.cancel()
@@ -232,8 +236,11 @@ class TurnStream:
     def __del__(self) -> None:
         if self._left or self._turn.is_over:
             return
+        attached = self._turn.is_attached
         self._turn.cancel()
         self._channel.discard()
+        if attached:
+            return
         warnings.warn(
             f"the stream of turn {self.turn_id!r} was dropped while the turn ran, which cancels "
             "the turn: read it to its end, call finish(), or use it as `async with`",

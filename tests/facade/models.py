@@ -36,6 +36,36 @@ class StallingProvider(TestProvider):
         return text_response(self._text)
 
 
+class DictatedProvider(TestProvider):
+    """Streams each text that a test says, and answers with all of them once the test is `done`.
+
+    `calls` counts the requests.
+    """
+
+    def __init__(self, *, kind: str = "scripted") -> None:
+        super().__init__(self._answer, kind=kind)
+        self.entered = anyio.Event()
+        self.calls = 0
+        self._said: list[str] = []
+        self._stream: Any = None
+        self._done = anyio.Event()
+
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self._said.append(text)
+            self._stream(TextDelta(text))
+
+    def done(self) -> None:
+        self._done.set()
+
+    async def _answer(self, request: LlmRequest) -> LlmResponse:
+        self.calls += 1
+        self._stream = request.stream_events
+        self.entered.set()
+        await self._done.wait()
+        return text_response("".join(self._said))
+
+
 def asked(request: LlmRequest) -> list[str]:
     """What a request says, as short lines: the role and each text, call and result of it."""
     said = []

@@ -14,6 +14,7 @@ import pytest
 
 from facade.places import Place, a_core
 from lash_runtime import (
+    AttachedTurn,
     Completions,
     EmbedError,
     InvalidAwaitEventKey,
@@ -179,6 +180,7 @@ def of_session_builders() -> Iterator[Refused]:
 
 def of_sessions() -> Iterator[Refused]:
     yield from refused("turn", "TurnInput", None, 5, True, b"x", ["x"], {"text": "x"}, NAN)
+    yield from refused("attach", "turn id", *NOT_TEXT)
     yield from refused("historic_node", "node id", *NOT_TEXT)
 
 
@@ -274,7 +276,7 @@ async def test_what_cannot_work_is_refused_where_it_is_said(
     assert provider.calls == 0
 
 
-@pytest.mark.parametrize("subject", [*SUBJECTS, TurnStream])
+@pytest.mark.parametrize("subject", [*SUBJECTS, TurnStream, AttachedTurn])
 def test_no_method_is_left_out(subject: type) -> None:
     """A setter that is added later has to be added to the tables above, too."""
     takes_something = {

@@ -94,7 +94,8 @@ class RuntimeDiagnostic:
     """A fact about the run itself.
 
     `model_attempt_reset` names the correlation ids whose text was superseded by a retry;
-    `turn_restarted` says that a turn runs again after a crash.
+    `turn_restarted` says that a turn runs again after a crash; `activities_gap` tells one reader
+    of a turn that the log has lost what stood in its place.
     """
 
     kind: str

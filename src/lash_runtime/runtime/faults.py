@@ -41,6 +41,16 @@ class SessionBusy(RuntimeFault):
         )
 
 
+class TurnRunsElsewhere(RuntimeFault):
+    """Another owner has accepted this very turn and has not finished it; nothing was started."""
+
+    def __init__(self, *, session_id: str, turn_id: str) -> None:
+        super().__init__(
+            "session_execution_busy",
+            f"turn {turn_id!r} of session {session_id!r} was accepted by another owner",
+        )
+
+
 class SessionIsClosed(RuntimeFault):
     """The session was closed or parked, by whichever handle."""
 

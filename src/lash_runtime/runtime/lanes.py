@@ -4,6 +4,8 @@ First in, first out. Handles that were opened separately on one session id share
 callers in one process are served in order; other processes are kept out by the store's lease.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 import anyio
@@ -12,15 +14,31 @@ import anyio
 class SessionLane:
     """The line of writers of one session."""
 
-    __slots__ = ("__weakref__", "_lock", "waiting")
+    __slots__ = ("__weakref__", "_glances", "_lock", "waiting")
 
     def __init__(self) -> None:
         self._lock = anyio.Lock(fast_acquire=True)
+        self._glances = 0
         self.waiting = 0
 
     @property
     def busy(self) -> bool:
         return self._lock.locked() or self.waiting > 0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether somebody writes, or waits to: not counting those who have a look."""
+        return self._lock.locked() + self.waiting > self._glances
+
+    @asynccontextmanager
+    async def glance(self) -> AsyncIterator[None]:
+        """Hold the lane for as long as it takes to read the session again, and write nothing."""
+        self._glances += 1
+        try:
+            async with self.turn():
+                yield
+        finally:
+            self._glances -= 1
 
     def turn(self) -> "_Turn":
         """Wait in line, then hold the lane: `async with`. Cancelling the wait leaves the line

@@ -125,6 +125,11 @@ class ObservedSession:
         """The latest snapshot."""
         return self._latest.update
 
+    @property
+    def log(self) -> LiveReplayStore:
+        """The live log, for those who need no snapshot."""
+        return self._replay
+
     def current_observation(self) -> SessionObservation:
         latest = self._latest
         return SessionObservation(read_view=latest.update.read_view, cursor=latest.cursor)

@@ -20,6 +20,7 @@ from ..providers.shares import ProviderUse
 from . import between_turns
 from .between_turns import AppendedNodes, OpenedFrame, StaleBranch
 from .faults import RuntimeFault, SessionBusy, SessionInUse, SessionIsClosed, SessionIsDeleted
+from .followed_turn import FollowedTurn
 from .lash_runtime import LashRuntime
 from .running_turns import RunningTurn, RunningTurns
 from .tasks import OwnedTask
@@ -88,6 +89,12 @@ class OpenSession:
     def start_turn(self, request: TurnRequest, sink: TurnActivitySink | None) -> RunningTurn:
         self.ensure_open()
         return self._turns.start(self._runtime, request, sink)
+
+    def attach(self, turn_id: str) -> FollowedTurn:
+        """A place in that turn. Counts as no use of the session, and outlives it."""
+        self.ensure_open()
+        check_turn_id(turn_id)
+        return FollowedTurn(self._runtime, turn_id)
 
     def cancel_running_turns(self) -> int:
         self.ensure_open()

@@ -22,7 +22,7 @@ from ...ports.turn_ledger import (
     TurnRow,
 )
 from ...ports.turn_persistence import TurnPersistence
-from ..faults import RuntimeFault, SessionBusy, fault_of_commit
+from ..faults import RuntimeFault, SessionBusy, TurnRunsElsewhere, fault_of_commit
 from ..lease_events import LeaseEvent, tell
 from .unfinished import TurnCloser
 
@@ -64,7 +64,8 @@ async def accept(
     """Accept the turn, or find out what became of it. `finish` finishes another turn that has
     to come first, whatever that one's end is, and gives its lease back.
 
-    Raises `SessionBusy` when another live owner holds the lane; then nothing was written.
+    Raises `SessionBusy` when another live owner holds the lane, and `TurnRunsElsewhere` when the
+    turn itself is known and not settled; then nothing was written.
     """
     asked = acceptance
     for _ in range(ROUNDS):
@@ -85,10 +86,10 @@ async def accept(
                 lease = await _lane(closer, row)
                 if await _is_unfinished(store, closer, lease, row):
                     return TurnToFinish(lease=lease, row=row)
-            case TurnKnown():
-                # The turn was started by somebody: by a process that is gone, and then taking
-                # the lane closes it, or by one that runs it right now.
-                await closer.close_unfinished()
+            case TurnKnown(row=row):
+                # It was started by an owner who runs it right now, or who is gone. Whoever waits
+                # for its end finds out which.
+                raise TurnRunsElsewhere(session_id=row.session_id, turn_id=row.turn_id)
             case LaneUnfinished(lease=lease, rows=rows):
                 tell(LeaseEvent.ACQUIRED, lease.fence())
                 journaled = [row for row in rows if closer.finishes(row)]
@@ -112,6 +113,8 @@ async def accept(
 async def _lane(closer: TurnCloser, row: TurnRow) -> SessionExecutionLease:
     try:
         return await closer.take_lane(row.turn_id)
+    except SessionBusy:
+        raise TurnRunsElsewhere(session_id=row.session_id, turn_id=row.turn_id) from None
     except StoreError as error:
         raise fault_of_commit(error, row.session_id) from error
 

@@ -29,11 +29,11 @@ async def finish_turn(runtime: LashRuntime, turn_id: str) -> TurnResult | None:
             return None
         request = request_of_row(row)
         turns = runtime.env.turns
-        turns.add(runtime.session_id, turn_id, request.cancel)
+        turns.recovering(runtime.session_id, turn_id, request.cancel)
         try:
             return await TurnRun(runtime, request, None).finish(TurnToFinish(lease=lease, row=row))
         finally:
-            turns.remove(runtime.session_id, turn_id, request.cancel)
+            turns.recovered(runtime.session_id, turn_id)
 
 
 async def _waiting_row(

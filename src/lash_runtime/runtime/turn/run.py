@@ -66,7 +66,7 @@ from .normalise import InvalidTurnInput, normalise_input
 from .reporter import TurnReporter
 from .request import TurnRequest, content_hash
 from .result import TurnResult
-from .settled import result_of_row, result_of_turn
+from .settled import fault_of_replaced_history, result_of_row, result_of_turn
 from .sinks import TurnActivitySink
 from .stored_request import request_of_row, with_what_was_stored
 
@@ -331,11 +331,7 @@ class TurnRun:
             await runtime.refresh(await runtime.head())
             return result_of_row(row, runtime.state)
         if not (runtime.starts_over and row.options.starts_over):
-            raise RuntimeFault(
-                "turn_of_replaced_history",
-                f"turn {row.turn_id!r} was run in the history that this session is to replace: "
-                "use a new turn id, or open the session as it is stored to have its result",
-            )
+            raise fault_of_replaced_history(row.turn_id)
         # The same request again: this very turn has replaced the history already.
         state = await runtime.load()
         result = result_of_row(row, state)

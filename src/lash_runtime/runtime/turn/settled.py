@@ -105,6 +105,15 @@ def result_of_row(row: TurnRow, state: RuntimeSessionState) -> TurnResult:
     )
 
 
+def fault_of_replaced_history(turn_id: str) -> RuntimeFault:
+    """For a session whose next commit replaces the history that the turn belongs to."""
+    return RuntimeFault(
+        "turn_of_replaced_history",
+        f"turn {turn_id!r} was run in the history that this session is to replace: "
+        "use a new turn id, or open the session as it is stored to have its result",
+    )
+
+
 def _answer_of(turn: AssembledTurn, added: Sequence[Message]) -> Message | None:
     """The message whose text is the answer, so that the record need not repeat it. A turn that
     was cancelled by a request may have had its answer by then."""
