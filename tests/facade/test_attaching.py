@@ -447,8 +447,9 @@ async def test_a_cancelled_turn_says_so(place: Place) -> None:
         assert again.stop_reason is StopReason.CANCELLED
 
 
-async def test_an_interrupted_turn_gives_exactly_what_is_stored(place: Place) -> None:
+async def test_an_interrupted_turn_gives_exactly_what_is_stored(unjournaled: Place) -> None:
     """Its core was closed; the question stays, and nobody runs it again."""
+    place = unjournaled
     provider = StallingProvider("Take a c")
     with pytest.raises(RuntimeFailure):
         async with a_core(place, provider) as core, core.session("s") as session:
@@ -821,7 +822,7 @@ async def looked(clock: RecordingClock, times: int) -> None:
 async def test_a_turn_of_another_core_is_waited_for(on_disk: Place) -> None:
     """There is nothing to read; the stream ends when the turn does, and then there is a result."""
     provider, silent, clock = StallingProvider("Coat."), ScriptedProvider(), RecordingClock()
-    waiting = on_disk.builder(silent).clock(clock).build()
+    waiting = on_disk.builder(silent).clock(clock).recover(False).build()
     async with a_core(on_disk, provider) as core, running(waiting) as elsewhere:
         async with core.session("s") as session, elsewhere.session("s") as other:
             async with a_running_turn(session, provider) as stream:
@@ -909,8 +910,22 @@ async def _abandoned(place: Place, provider: StallingProvider, core: LashCore) -
     return opened
 
 
-async def test_a_turn_whose_owner_is_gone_is_closed_by_who_waits_for_it(on_disk: Place) -> None:
+@pytest.mark.parametrize("recovers", [True, False])
+async def test_a_turn_whose_owner_is_gone_is_finished_for_who_waits_for_it(
+    on_disk: Place, recovers: bool
+) -> None:
+    """By the core's recovery, or else by whoever waits."""
+    async with running(on_disk.builder(yes()).recover(recovers).build()) as core:
+        session = await _abandoned(on_disk, StallingProvider("Take a c"), core)
+        async with session:
+            result = await session.attach("t-1").finish()
+            assert result.assistant_message == "yes"
+            assert lines(session) == ["user: Pack", "assistant: yes"]
+
+
+async def test_a_turn_whose_owner_is_gone_is_closed_by_who_waits_for_it(database: Path) -> None:
     """Nobody else might come; and whoever is attached gets exactly what is stored."""
+    on_disk = Place("inline", database)
     async with a_core(on_disk, yes()) as core:
         session = await _abandoned(on_disk, StallingProvider("Take a c"), core)
         async with session:
@@ -926,7 +941,7 @@ async def test_a_turn_whose_owner_is_gone_is_closed_by_who_waits_for_it(on_disk:
 async def test_waiting_for_a_living_owner_takes_nothing_from_it(on_disk: Place) -> None:
     """However often it is asked whether the owner lives, the turn is stored and the next begins."""
     provider, clock = StallingProvider("Coat."), RecordingClock()
-    waiting = on_disk.builder(yes()).clock(clock).build()
+    waiting = on_disk.builder(yes()).clock(clock).recover(False).build()
     async with a_core(on_disk, provider) as core, running(waiting) as elsewhere:
         async with core.session("s") as session, elsewhere.session("s") as other:
             async with a_running_turn(session, provider) as stream:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -396,8 +397,9 @@ async def test_a_caller_that_is_attached_keeps_its_handle_in_use(place: Place) -
             await other.close()
 
 
-async def test_closing_the_core_interrupts_all(place: Place) -> None:
+async def test_closing_the_core_interrupts_all(unjournaled: Place) -> None:
     """Each may ask again, of the next core."""
+    place = unjournaled
     provider = StallingProvider("Take a c")
     async with a_core(place, provider) as core:
         session = await core.session("s").open()
@@ -459,7 +461,7 @@ async def a_turn_elsewhere(
 ) -> AsyncIterator[tuple[TurnStream, LashSession]]:
     """A turn that one core runs, and its session as another core has opened it, whose clock waits
     for nobody and whose model has nothing to say."""
-    waiting = place.builder(ScriptedProvider()).clock(RecordingClock()).build()
+    waiting = place.builder(ScriptedProvider()).clock(RecordingClock()).recover(False).build()
     async with a_core(place, provider) as core, running(waiting) as elsewhere:
         async with core.session("s") as session, elsewhere.session("s") as other:
             async with a_running_turn(session, provider) as stream:
@@ -520,8 +522,9 @@ async def test_cancelling_who_waits_for_another_core_detaches_it(
         assert (await fourth).assistant_message == "Coat."
 
 
-async def test_a_turn_of_a_core_that_is_gone_is_closed_by_who_asks_for_it(on_disk: Place) -> None:
+async def test_a_turn_of_a_core_that_is_gone_is_closed_by_who_asks_for_it(database: Path) -> None:
     """It is not run a second time, and nobody waits for a lease to lapse."""
+    on_disk = Place("inline", database)
     provider, silent = StallingProvider("Take a c"), ScriptedProvider()
     first = on_disk.builder(provider).build()
     asking = on_disk.builder(silent).clock(RecordingClock()).build()
