@@ -30,7 +30,7 @@ class TestProvidedCalls(
     TurnInputCancelConformance,
     TurnInputClaimConformance,
 ):
-    without: ClassVar[Any] = ("collection",)
+    without: ClassVar[Any] = ("collection", "journal")
 
     @pytest.fixture
     def storage_factory(self) -> Callable[[], Storage]:

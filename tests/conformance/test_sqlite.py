@@ -9,13 +9,19 @@ from lash_runtime.ports.durability import DurabilityTier
 from lash_runtime.ports.storage import Storage
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing.conformance import (
+    DurableJournalConformance,
     DurableQueueConformance,
     DurableStorageConformance,
     StorageConformance,
 )
 
 
-class TestSqliteFile(StorageConformance, DurableStorageConformance, DurableQueueConformance):
+class TestSqliteFile(
+    StorageConformance,
+    DurableStorageConformance,
+    DurableQueueConformance,
+    DurableJournalConformance,
+):
     durability_tier = DurabilityTier.DURABLE
 
     @pytest.fixture

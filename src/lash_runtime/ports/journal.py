@@ -101,16 +101,18 @@ class JournalStore(Protocol):
         ...
 
     async def adopt_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> AdoptedTurn:
-        """Take over a started, journaled turn of an earlier lease; counts one more attempt, and
-        one more death, unless there are records that the last one to take over did not find.
+        """Take over a started, journaled turn, of an earlier lease or of this one.
 
-        Raises `StoreBackendError` for a turn that is not one.
+        Counts one more attempt. Whoever had it before has died, unless it has left the turn; such
+        deaths are counted since the last record that an earlier adopter did not find. Raises
+        `StoreBackendError` for a turn that is not there to be adopted.
         """
         ...
 
     async def leave_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> None:
         """Give the lane back in the middle of a turn that somebody else will finish. The next to
-        take over does not count this as a death. Does nothing when the fence is not the live one.
+        take over does not count this as a death. Does nothing, and raises nothing, when the fence
+        is not the live one.
         """
         ...
 

@@ -28,6 +28,8 @@ _SUITES = (
     "deletion",
     "durable",
     "graphs",
+    "journal",
+    "journal_adoption",
     "leases",
     "listing",
     "maintenance",
@@ -66,6 +68,11 @@ from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
 from .deletion import DeletionConformance  # noqa: E402
 from .durable import DurableStorageConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
+from .journal import JournalConformance, NoJournalConformance  # noqa: E402
+from .journal_adoption import (  # noqa: E402
+    DurableJournalConformance,
+    JournalAdoptionConformance,
+)
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .maintenance import MaintenanceConformance  # noqa: E402
@@ -94,14 +101,18 @@ __all__ = [
     "CommitOrderConformance",
     "DeletionConformance",
     "DurableAttachmentConformance",
+    "DurableJournalConformance",
     "DurableQueueConformance",
     "DurableStorageConformance",
     "GraphConformance",
+    "JournalAdoptionConformance",
+    "JournalConformance",
     "LeaseConformance",
     "ListingConformance",
     "LiveReplayConformance",
     "MaintenanceConformance",
     "ManifestConformance",
+    "NoJournalConformance",
     "NoManifestConformance",
     "Part",
     "QueueClaimConformance",
@@ -133,6 +144,9 @@ class StorageConformance(
     ReclaimConformance,
     AcceptanceConformance,
     SettlementConformance,
+    JournalConformance,
+    JournalAdoptionConformance,
+    NoJournalConformance,
     AttachmentConformance,
     AttachmentSweepConformance,
     AttachmentReferenceConformance,

@@ -14,9 +14,10 @@ from ...ports.storage import Storage
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
 
-Part = Literal["manifest", "sweep", "collection"]
+Part = Literal["manifest", "sweep", "collection", "journal"]
 """What a backend may do without: noting which session refers to which attachment; attachments
-that can be swept; counting and removing the blobs that nothing refers to any more."""
+that can be swept; counting and removing the blobs that nothing refers to any more; journals, from
+which another process can finish a turn."""
 
 
 class StorageCase:
@@ -58,6 +59,14 @@ class StorageCase:
     @pytest.fixture
     def needs_no_collection(self, disclaimed: Collection[Part]) -> None:
         _skip_if("collection" not in disclaimed, "this backend collects blobs")
+
+    @pytest.fixture
+    def needs_journal(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("journal" in disclaimed, "this backend keeps no journals")
+
+    @pytest.fixture
+    def needs_no_journal(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("journal" not in disclaimed, "this backend keeps journals")
 
     @pytest.fixture
     def clock(self) -> ManualClock:

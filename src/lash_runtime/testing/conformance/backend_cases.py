@@ -14,6 +14,7 @@ from . import (
     AttachmentConformance,
     AttachmentSweepConformance,
     DurableAttachmentConformance,
+    DurableJournalConformance,
     DurableQueueConformance,
     DurableStorageConformance,
     LiveReplayConformance,
@@ -47,7 +48,11 @@ class TestStorage(GivenStorage, StorageConformance):
 
 
 class TestDurableStorage(
-    GivenStorage, StorageConformance, DurableStorageConformance, DurableQueueConformance
+    GivenStorage,
+    StorageConformance,
+    DurableStorageConformance,
+    DurableQueueConformance,
+    DurableJournalConformance,
 ):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
