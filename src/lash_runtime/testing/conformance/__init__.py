@@ -27,6 +27,7 @@ _SUITES = (
     "commits",
     "deletion",
     "durable",
+    "effects",
     "graphs",
     "journal",
     "journal_adoption",
@@ -37,6 +38,7 @@ _SUITES = (
     "queue_claims",
     "queue_durable",
     "queue_selection",
+    "recorded_effects",
     "replay",
     "replay_readers",
     "sessions",
@@ -53,6 +55,7 @@ _SUITES = (
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
 
 from ._case import Part  # noqa: E402
+from ._effect_case import EffectRuns  # noqa: E402
 from ._replay_case import ReplayStoreFactory  # noqa: E402
 from .acceptance import AcceptanceConformance  # noqa: E402
 from .attachment_references import AttachmentReferenceConformance  # noqa: E402
@@ -67,6 +70,7 @@ from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
 from .deletion import DeletionConformance  # noqa: E402
 from .durable import DurableStorageConformance  # noqa: E402
+from .effects import EffectHostConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
 from .journal import JournalConformance, NoJournalConformance  # noqa: E402
 from .journal_adoption import (  # noqa: E402
@@ -80,6 +84,7 @@ from .queue import QueueConformance  # noqa: E402
 from .queue_claims import QueueClaimConformance  # noqa: E402
 from .queue_durable import DurableQueueConformance  # noqa: E402
 from .queue_selection import QueueSelectionConformance  # noqa: E402
+from .recorded_effects import RecordedEffectConformance  # noqa: E402
 from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
@@ -104,6 +109,8 @@ __all__ = [
     "DurableJournalConformance",
     "DurableQueueConformance",
     "DurableStorageConformance",
+    "EffectHostConformance",
+    "EffectRuns",
     "GraphConformance",
     "JournalAdoptionConformance",
     "JournalConformance",
@@ -119,6 +126,7 @@ __all__ = [
     "QueueConformance",
     "QueueSelectionConformance",
     "ReclaimConformance",
+    "RecordedEffectConformance",
     "ReplayConformance",
     "ReplayReadersConformance",
     "ReplayStoreFactory",
