@@ -420,6 +420,7 @@ class ForgetsOnTheWayOut(Journaled):
             def __init__(self, executor: Any) -> None:
                 self.executor = executor
                 self.on_unknown = executor.on_unknown
+                self.was_cut_off = False
 
             def again(self, run: int) -> "Late":
                 return Late(self.executor.again(run))

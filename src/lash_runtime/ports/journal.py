@@ -125,7 +125,7 @@ class EffectJournal(Protocol):
     """The journal of the one turn that is running now, as its effects see it.
 
     Safe to use from several tasks of the turn. Cancellation: what was to be written is written
-    with the next write, or not at all.
+    with the next write, or not at all; a reservation that had not been written is given up.
     """
 
     @property
@@ -176,6 +176,11 @@ class RepeatableExecutor(LocalEffectExecutor, Protocol):
 
     @property
     def on_unknown(self) -> OnUnknown: ...
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether a cancel has stopped the work before it had ended. Only after it was run."""
+        ...
 
     def again(self, run: int) -> LocalEffectExecutor:
         """The same work, begun for the `run`-th time under the same idempotency key."""

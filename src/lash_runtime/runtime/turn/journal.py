@@ -75,12 +75,18 @@ class TurnJournal:
         self._pending.append(write)
         self._asked += 1
         number = self._asked
-        await asyncio.sleep(0)  # whoever writes at the same instant joins
-        async with self._writing:
-            if self._fault is not None:
-                raise self._fault
-            if self._written < number:
-                await self._write_pending()
+        try:
+            await asyncio.sleep(0)  # whoever writes at the same instant joins
+            async with self._writing:
+                if self._fault is not None:
+                    raise self._fault
+                if self._written < number:
+                    await self._write_pending()
+        except asyncio.CancelledError:
+            if isinstance(write, EffectReserved):
+                # It will not begin, and must not be taken for one that may have happened.
+                self._pending = [each for each in self._pending if each is not write]
+            raise
 
     def summary(self) -> tuple[EffectSummary, ...]:
         """What the turn's row keeps. Nothing of a turn that only called its model: its messages

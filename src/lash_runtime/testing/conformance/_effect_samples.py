@@ -160,6 +160,7 @@ class Works:
     ) -> None:
         self.outcome = outcome
         self.on_unknown = on_unknown
+        self.was_cut_off = False
         self.runs: list[int] = []
         self.asked: list[RuntimeEffectEnvelope] = []
         self._run = 1
