@@ -45,7 +45,7 @@ class TurnJournal:
             for entry in self._entries.values()
             if entry.effect.kind is not RuntimeEffectKind.SLEEP
         }
-        self._seen = {key: _summary(row, entry) for key, entry in self._entries.items()}
+        self._seen = dict(zip(self._entries, summary_of(row, self._entries.values()), strict=True))
         self._riding: list[Callable[[], JournalWrite]] = []
         self._pending: list[JournalWrite] = []
         self._asked = 0
@@ -130,8 +130,11 @@ class TurnJournal:
         self._seen[effect.replay_key] = _summarised(self._row, effect, runs, recorded)
 
 
-def _summary(row: TurnRow, entry: JournalEntry) -> EffectSummary:
-    return _summarised(row, entry.effect, entry.runs, entry.outcome is not None)
+def summary_of(row: TurnRow, entries: Iterable[JournalEntry]) -> tuple[EffectSummary, ...]:
+    """What the row of a turn keeps of its journal."""
+    return tuple(
+        _summarised(row, entry.effect, entry.runs, entry.outcome is not None) for entry in entries
+    )
 
 
 def _summarised(row: TurnRow, effect: EffectIdentity, runs: int, recorded: bool) -> EffectSummary:

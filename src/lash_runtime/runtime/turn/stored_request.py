@@ -30,7 +30,7 @@ def with_what_was_stored(request: TurnRequest, row: TurnRow, runtime: LashRuntim
     Raises `WiringMissing` where this session lacks what the turn needs.
     """
     stored = request_of_row(row)
-    missing = missing_wiring(row.required_wiring, runtime)
+    missing = missing_wiring(row.required_wiring, runtime, given=request.provider is not None)
     if missing:
         raise WiringMissing(row.session_id, row.turn_id, missing)
     provider = request.provider
@@ -39,13 +39,16 @@ def with_what_was_stored(request: TurnRequest, row: TurnRow, runtime: LashRuntim
     return replace(request, input=stored.input, overrides=stored.overrides, provider=provider)
 
 
-def missing_wiring(required: RequiredWiring, runtime: LashRuntime) -> tuple[str, ...]:
-    """What a turn needs and this session does not have, in words."""
+def missing_wiring(
+    required: RequiredWiring, runtime: LashRuntime, *, given: bool = False
+) -> tuple[str, ...]:
+    """What a turn needs and this session does not have, in words. `given` says that the turn's
+    caller has brought its provider along."""
     env = runtime.env
     missing = []
     if required.protocol != env.protocol.id:
         missing.append(f"protocol {required.protocol!r}")
-    if required.provider_id and not runtime.has_provider(required.provider_id):
+    if required.provider_id and not (given or runtime.has_provider(required.provider_id)):
         missing.append(f"provider {required.provider_id!r}")
     known = frozenset(env.catalog.tool_names())
     missing += [f"tool {name!r}" for name in required.tool_names if name not in known]
