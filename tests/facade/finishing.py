@@ -99,18 +99,20 @@ def round_of(request: LlmRequest) -> int:
 
 
 class Shop:
-    """Tools that keep what they did, and hang at `hangs` once they have set `entered`."""
+    """Tools that keep what they did, and hang at `hangs` once they have set `entered`, until
+    `release` is set."""
 
     def __init__(self, *hangs: str) -> None:
         self.did: list[str] = []
         self.entered = anyio.Event()
+        self.release = anyio.Event()
         self._hangs = hangs
 
     async def _do(self, what: str) -> None:
         self.did.append(what)
         if what in self._hangs:
             self.entered.set()
-            await anyio.sleep_forever()
+            await self.release.wait()
 
     @tool(on_unknown="rerun")
     async def look(self, at: str) -> str:
