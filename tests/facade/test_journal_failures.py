@@ -1,5 +1,6 @@
 """A journal that cannot be written: the turn stops, nothing is lost, and the next use goes on."""
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from facade.finishing import (
     is_restart,
     is_retired,
     row_of,
+    run_whole,
 )
 from facade.graphs import the_store
 from facade.places import Place, running
@@ -26,6 +28,7 @@ from lash_runtime import (
     RuntimeFailure,
     SessionDeleted,
 )
+from lash_runtime.observe import Replayed, TurnActivityPayload
 from lash_runtime.ports.leases import LeaseAcquired
 from lash_runtime.ports.store_errors import (
     SessionExecutionLeaseExpired,
@@ -302,3 +305,29 @@ class TestASessionThatIsDeleted:
                 assert lines(session) == []
                 await session.turn("Other").turn_id("t").run()
                 assert lines(session)[0] == "user: Other"
+
+
+async def test_a_tab_shows_no_row_of_a_turn_twice(on_disk: Place, tmp_path: Path) -> None:
+    """Whoever watches a core that goes on with a turn ends up with the rows of one run of it."""
+    whole = await run_whole(Place("sqlite", tmp_path / "whole.db"))
+    core = a_core(on_disk, Refuses(StoreBackendError("disk full"), 3), Agent(), Shop())
+    async with running(core), core.session("s") as session:
+        observable = session.observe()
+        cursor = observable.current_observation().cursor
+        with pytest.raises(RuntimeFailure):
+            await session.turn("Go").turn_id("t").run()
+        await session.turn("Go").turn_id("t").run()
+        resumed = observable.resume_from_cursor(cursor)
+        assert isinstance(resumed, Replayed)
+    shown: list[str] = []
+    rows: list[str] = []
+    for event in resumed.events:
+        if not isinstance(event.payload, TurnActivityPayload):
+            continue
+        if is_restart(event.payload.activity):
+            rows.clear()
+            continue
+        rows.append(event.payload.activity.event.type)
+        shown.append(rows[-1])
+    assert sorted(rows) == sorted(activity.event.type for activity in whole.activities)
+    assert len(shown) > len(rows)
