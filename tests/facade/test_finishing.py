@@ -1,6 +1,7 @@
 """Turns whose process is gone: finished from their journal, as if nothing had happened."""
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ from facade.finishing import (
     Agent,
     Cut,
     Shop,
+    about_to_close,
     cut_off_in_round,
     cut_off_in_tool,
     is_restart,
@@ -23,9 +25,13 @@ from facade.finishing import (
 )
 from facade.places import Place, running
 from facade.transcripts import lines
-from lash_runtime import RuntimeFailure
+from facade.watched import WatchedStores
+from lash_runtime import FunctionTool, RuntimeFailure, tool
+from lash_runtime.model.llm import TextOutput
+from lash_runtime.model.records import replace
 from lash_runtime.ports.turn_ledger import TurnState
-from lash_runtime.testing import text_response
+from lash_runtime.stores.sqlite import SqliteStorage
+from lash_runtime.testing import text_response, tool_calls_response
 
 pytestmark = pytest.mark.anyio
 
@@ -213,3 +219,94 @@ class TestByWhatComesNext:
         assert shown[0].turn_id == "t"
         assert {event.turn_id for event in shown} == {"t", "later"}
         assert sum(is_restart(event.payload.activity) for event in shown) == 1
+
+
+class TestCallsWhoseToolSaysNothing:
+    """By default a call that may have happened is not made again: the model is told."""
+
+    @staticmethod
+    def payments(entered: anyio.Event | None = None) -> tuple[list[str], FunctionTool[..., Any]]:
+        made: list[str] = []
+
+        @tool
+        async def pay(to: str) -> str:
+            """Pay."""
+            made.append(to)
+            if to == "slow" and entered is not None:
+                entered.set()
+                await anyio.sleep_forever()
+            return f"{to} paid"
+
+        return made, pay
+
+    SAID = (
+        tool_calls_response(("a", "pay", {"to": "quick"}), ("b", "pay", {"to": "slow"})),
+        text_response("Done."),
+    )
+
+    async def test_the_model_reads_what_is_known_and_what_is_not(self, on_disk: Place) -> None:
+        """One of two calls had ended; the other was cut off."""
+        entered = anyio.Event()
+        _, pay = self.payments(entered)
+        async with about_to_close(on_disk.builder(Agent(self.SAID), pay).build()):
+            await entered.wait()
+            await anyio.wait_all_tasks_blocked()
+        made, pay = self.payments()
+        agent = Agent(self.SAID)
+        core = on_disk.builder(agent, pay).build()
+        async with running(core), core.session("s") as session:
+            output = await session.turn("Go").turn_id("t").run()
+            results = lines(session)[3:5]
+        assert made == []
+        assert results[0] == "user [tool_result]: quick paid"
+        assert "may or may not have taken effect" in results[1]
+        assert [call.output.is_success for call in output.tool_calls] == [True, False]
+        effects = [e for e in (await row_of(on_disk)).effects if e.kind == "tool_attempt"]
+        assert [(effect.runs, effect.recorded) for effect in effects] == [(1, True), (1, True)]
+
+    async def test_a_call_that_ended_as_its_core_was_closed_is_not_forgotten(
+        self, on_disk: Place
+    ) -> None:
+        """Its record was on the way: closing waits for it."""
+        recording, go_on = anyio.Event(), anyio.Event()
+
+        async def hold(name: str) -> None:
+            if name == "write_journal" and made:
+                recording.set()
+                await go_on.wait()
+
+        made, pay = self.payments()
+        storage = SqliteStorage(on_disk.database)
+        core = on_disk.builder(Agent(self.SAID), pay).storage(storage)
+        core = core.store_factory(WatchedStores(storage, hold))
+
+        async def let_go() -> None:
+            await anyio.wait_all_tasks_blocked()
+            go_on.set()
+
+        async with anyio.create_task_group() as tasks:
+            async with about_to_close(core.build()):
+                await recording.wait()
+                tasks.start_soon(let_go)
+        again, pay = self.payments()
+        later = on_disk.builder(Agent(self.SAID), pay).build()
+        async with running(later), later.session("s") as session:
+            await session.turn("Go").turn_id("t").run()
+            assert lines(session)[3:5] == [
+                "user [tool_result]: quick paid",
+                "user [tool_result]: slow paid",
+            ]
+        assert again == []
+
+
+async def test_an_answer_that_no_utf_8_can_hold_is_no_obstacle(on_disk: Place) -> None:
+    """A model may stop within a character; the turn is finished with what it said."""
+    odd = "half a \ud83d"
+    said = (replace(SAID[0], full_text=odd, parts=(TextOutput(odd), *SAID[0].parts[1:])), *SAID[1:])
+    agent = Agent(said, hangs=1)
+    async with about_to_close(Shop().builder(on_disk, agent).build()):
+        await agent.entered.wait()
+    core = Shop().builder(on_disk, Agent(said)).build()
+    async with running(core), core.session("s") as session:
+        assert (await session.turn("Go").turn_id("t").run()).is_success
+        assert lines(session) == ["user: Go", "assistant: half a \\ud83d", *WHOLE[2:]]

@@ -133,6 +133,29 @@ class TestAWriteThatIsRefused:
             found = await session.turn("Go").turn_id("t").run()
             assert found.assistant_message == "Done."
 
+    @pytest.mark.parametrize(("error", "code"), ERRORS[:2], ids=[code for _, code in ERRORS[:2]])
+    async def test_whoever_comes_next_is_told_when_it_cannot_be_finished(
+        self, on_disk: Place, error: StoreError, code: str
+    ) -> None:
+        """Once, and not after trying again and again: each try may run the tool again."""
+        await cut_off_in_tool(on_disk, "me")
+
+        async def always(name: str) -> None:
+            if name == "write_journal":
+                raise error
+
+        shop, agent = Shop(), Agent()
+        core = a_core(on_disk, always, agent, shop)
+        async with running(core), core.session("s") as session:
+            with pytest.raises(RuntimeFailure) as raised:
+                await session.turn("And now?").turn_id("later").run()
+            assert raised.value.code == code
+            assert (agent.calls, shop.did) == (0, [])
+        row = await row_of(on_disk)
+        assert (row.state, row.attempt) == (TurnState.RUNNING, 2)
+        async with the_store(on_disk) as store:
+            assert await store.load_turn("s", "later") is None
+
     async def test_a_store_that_is_busy_for_long_is_no_death(self, on_disk: Place) -> None:
         """The turn has nothing to do with it, however often it happens."""
         shop, agent = Shop(), Agent()

@@ -285,7 +285,8 @@ class TurnRun:
         return await accept(store, acceptance, runtime.closer, self._finish_other)
 
     async def _finish_other(self, unfinished: UnfinishedTurn) -> None:
-        """A turn that was there before this one goes first. How it ends is its own caller's."""
+        """A turn that was there before this one goes first. How it ends is its own caller's; that
+        it could not be brought to an end is everybody's."""
         row = unfinished.row
         other = TurnRun(self._runtime, request_of_row(row), None)
         try:
@@ -293,6 +294,8 @@ class TurnRun:
         except (LeaseLost, SessionIsDeleted, WiringMissing):
             raise
         except RuntimeFault as fault:
+            if fault.undecided or fault.outcome_unknown:
+                raise
             log.warning("turn %r, which came first, has failed: %s", row.turn_id, fault)
 
     def _hold(self, lease: SessionExecutionLease) -> None:
