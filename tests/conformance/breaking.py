@@ -25,10 +25,10 @@ class Wrapped:
 
 
 class BrokenStorage:
-    """The memory storage, with its session stores exchanged for broken ones."""
+    """A storage in memory, with its session stores exchanged for broken ones."""
 
-    def __init__(self, broken: type[Any]) -> None:
-        self.intact = MemoryStorage()
+    def __init__(self, broken: type[Any], intact: Callable[[], Any] = MemoryStorage) -> None:
+        self.intact = intact()
         self._broken = broken
         self._stores: dict[str, Any] = {}
 
@@ -59,6 +59,7 @@ async def passes(case: str, make: Callable[[], Any]) -> bool:
     given = {"storage": storage, "clock": clock, "attachments": storage.attachments}
     given["process_envs"] = storage.process_env_store
     given["disclaimed"] = suite.without
+    given |= {"journaling": storage, "disclaimed": suite.without}
     try:
         await method(**{name: given[name] for name in asked})
     except (AssertionError, pytest.fail.Exception, StoreError):

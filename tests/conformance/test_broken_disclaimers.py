@@ -51,6 +51,7 @@ def sqlite() -> SqliteStorage:
             "test_collection_removes_what_was_superseded",
         ),
         (PlainStorage, MemoryStorage, "test_a_manifest_that_keeps_nothing_lists_nothing"),
+        (MemoryStorage, sqlite, "test_a_store_without_a_journal_does_not_claim_one"),
     ],
 )
 async def test_a_disclaimer_that_is_not_true_is_caught(

@@ -16,6 +16,7 @@ from lash_runtime.stores.memory import MemoryStorage
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing import FixedIdSource, ManualClock
 from lash_runtime.testing.conformance import (
+    DurableJournalConformance,
     DurableProcessEnvConformance,
     DurableQueueConformance,
     DurableStorageConformance,
@@ -32,6 +33,7 @@ class EveryCase(
     DurableQueueConformance,
     DurableProcessEnvConformance,
     SignalsBetweenConformance,
+    DurableJournalConformance,
 ):
     """All that a storage is held to."""
 
@@ -44,6 +46,7 @@ SHOWN_ELSEWHERE: Final = {
     # What is asked of a backend that does without something: test_broken_disclaimers.py.
     "test_a_manifest_that_keeps_nothing_lists_nothing",
     "test_a_store_that_collects_nothing_says_so",
+    "test_a_store_without_a_journal_does_not_claim_one",
     "test_collection_counts_what_it_follows_and_keeps",
     "test_collection_removes_what_was_superseded",
     # No call of a store: test_broken_signals.py.
@@ -68,10 +71,11 @@ async def given_to(case: str, calls: Calls, place: Path) -> AsyncIterator[dict[s
     async with AsyncExitStack() as opened:
 
         async def open_storage() -> Any:
-            durable = "open_storage" in asked
             intact: Any = MemoryStorage()
-            if durable:
+            if "open_storage" in asked:
                 intact = SqliteStorage(place / "agents.db", synchronous="normal")
+            elif "journaling" in asked:
+                intact = SqliteStorage(":memory:")
             intact.bind(clock=clock, ids=FixedIdSource(len(calls.made)))
             await intact.open()
             opened.push_async_callback(intact.aclose)
@@ -82,6 +86,7 @@ async def given_to(case: str, calls: Calls, place: Path) -> AsyncIterator[dict[s
             storage = await open_storage()
             given |= {
                 "storage": storage,
+                "journaling": storage,
                 "attachments": storage.attachments,
                 "sweepable": storage.attachments,
                 "process_envs": storage.process_env_store,

@@ -9,6 +9,7 @@ from lash_runtime.ports.durability import DurabilityTier
 from lash_runtime.ports.storage import Storage
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.testing.conformance import (
+    DurableJournalConformance,
     DurableProcessEnvConformance,
     DurableQueueConformance,
     DurableStorageConformance,
@@ -23,6 +24,7 @@ class TestSqliteFile(
     DurableQueueConformance,
     DurableProcessEnvConformance,
     SignalsBetweenConformance,
+    DurableJournalConformance,
 ):
     durability_tier = DurabilityTier.DURABLE
 

@@ -58,7 +58,7 @@ class PlainStorage:
 
 
 class TestWithoutManifest(StorageConformance):
-    without: ClassVar[Any] = ("manifest", "collection")
+    without: ClassVar[Any] = ("manifest", "collection", "journal")
 
     @pytest.fixture
     def storage_factory(self) -> Callable[[], Storage]:

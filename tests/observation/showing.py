@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from lash_runtime.kernel.graph import SessionGraph
 from lash_runtime.kernel.read_view import SessionReadView
-from lash_runtime.model.activity import AssistantProseDelta, TurnActivity
+from lash_runtime.model.activity import AssistantProseDelta, RuntimeDiagnostic, TurnActivity
 from lash_runtime.model.messages import MessageRole, text_message
 from lash_runtime.model.nodes import ConversationRecord, SessionNodeRecord
 from lash_runtime.model.policy import ModelSpec, SessionPolicy
@@ -83,6 +83,13 @@ class Shown:
         for text in texts:
             self.said.append(text)
             self.cell.record_turn_activity(an_activity(text), turn_id)
+
+    def restart(self, turn_id: str, attempt: int = 2) -> None:
+        """The turn's process is gone, and another goes on with it from the start."""
+        self.said.clear()
+        data = {"turn_id": turn_id, "attempt": attempt}
+        event = RuntimeDiagnostic(kind="turn_restarted", data=data)
+        self.cell.record_turn_activity(TurnActivity("id-restart", "restart", event), turn_id)
 
     def commit(self, *, turn_id: str | None = None) -> None:
         """Settle all that was said since the last commit."""

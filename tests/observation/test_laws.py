@@ -16,13 +16,16 @@ from hypothesis.stateful import (
     rule,
 )
 
+from lash_runtime.model.activity import RuntimeDiagnostic, TurnActivity
 from lash_runtime.observe import (
     CommittedPayload,
     ObservationEvent,
     ObservationGap,
     SessionCursor,
+    SessionObservationEvent,
     SessionObservationStream,
     SessionObservationStreamItem,
+    TurnActivityPayload,
 )
 from lash_runtime.runtime.observation import ObservationCells
 from lash_runtime.testing import ManualClock
@@ -37,23 +40,33 @@ class Observer:
 
     stream: SessionObservationStream
     settled: list[str]
-    provisional: list[str] = field(default_factory=list)
+    rows: list[SessionObservationEvent] = field(default_factory=list)
     lost_some: bool = False
+
+    @property
+    def provisional(self) -> list[str]:
+        return [told(event) for event in self.rows]
 
     def fold(self, item: SessionObservationStreamItem) -> None:
         match item:
             case ObservationGap(observation=observation):
-                self.settled, self.provisional = settled(observation.read_view), []
+                self.settled, self.rows = settled(observation.read_view), []
                 self.lost_some = True
             case ObservationEvent(event=event):
                 match event.payload:
                     case CommittedPayload(read_view=view, advanced=True):
-                        self.settled, self.provisional = settled(view), []
+                        self.settled, self.rows = settled(view), []
                         self.lost_some = False
                     case CommittedPayload():
                         pass
+                    case TurnActivityPayload(
+                        activity=TurnActivity(
+                            event=RuntimeDiagnostic(kind="turn_restarted", data=data)
+                        )
+                    ):
+                        self.rows = [row for row in self.rows if row.turn_id != data["turn_id"]]
                     case _:
-                        self.provisional.append(told(event))
+                        self.rows.append(event)
 
     async def read(self, most: int) -> None:
         """Fold up to `most` items, and be cancelled at the read that finds nothing."""
@@ -95,7 +108,17 @@ class ObservationLaws(RuleBasedStateMachine):
     def say(self, count: int) -> None:
         for _ in range(count):
             self.words += 1
-            self.shown.say(f"w{self.words}")
+            self.shown.say(f"w{self.words}", turn_id=self.turn_id)
+
+    @property
+    def turn_id(self) -> str:
+        """That of the turn which the next commit settles."""
+        return f"t{self.shown.revision}"
+
+    @rule(attempt=st.integers(2, 3))
+    def begin_again(self, attempt: int) -> None:
+        """The turn was cut off in the same process, which goes on with it from its record."""
+        self.shown.restart(self.turn_id, attempt)
 
     @rule()
     def commit(self) -> None:

@@ -94,8 +94,9 @@ class RuntimeDiagnostic:
     """A fact about the run itself.
 
     `model_attempt_reset` names the correlation ids whose text was superseded by a retry;
-    `turn_restarted` says that a turn runs again after a crash; `activities_gap` tells one reader
-    of a turn that the log has lost what stood in its place.
+    `turn_restarted` says that the turn `turn_id` is gone on with from its record, for the
+    `attempt`-th time: what was shown of it before does not count any more; `activities_gap` tells
+    one reader of a turn that the log has lost what stood in its place.
     """
 
     kind: str

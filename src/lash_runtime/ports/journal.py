@@ -104,16 +104,18 @@ class JournalStore(Protocol):
         ...
 
     async def adopt_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> AdoptedTurn:
-        """Take over a started, journaled turn of an earlier lease; counts one more attempt, and
-        one more death, unless there are records that the last one to take over did not find.
+        """Take over a started, journaled turn, of an earlier lease or of this one.
 
-        Raises `StoreBackendError` for a turn that is not one.
+        Counts one more attempt. Whoever had it before has died, unless it has left the turn; such
+        deaths are counted since the last record that an earlier adopter did not find. Raises
+        `StoreBackendError` for a turn that is not there to be adopted.
         """
         ...
 
     async def leave_turn(self, fence: SessionExecutionLeaseFence, turn_id: str) -> None:
         """Give the lane back in the middle of a turn that somebody else will finish. The next to
-        take over does not count this as a death. Does nothing when the fence is not the live one.
+        take over does not count this as a death. Does nothing, and raises nothing, when the fence
+        is not the live one.
         """
         ...
 
@@ -126,7 +128,7 @@ class EffectJournal(Protocol):
     """The journal of the one turn that is running now, as its effects see it.
 
     Safe to use from several tasks of the turn. Cancellation: what was to be written is written
-    with the next write, or not at all.
+    with the next write, or not at all; a reservation that had not been written is given up.
     """
 
     @property
@@ -177,6 +179,11 @@ class RepeatableExecutor(LocalEffectExecutor, Protocol):
 
     @property
     def on_unknown(self) -> OnUnknown: ...
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether a cancel has stopped the work before it had ended. Only after it was run."""
+        ...
 
     def again(self, run: int) -> LocalEffectExecutor:
         """The same work, begun for the `run`-th time under the same idempotency key."""

@@ -20,13 +20,17 @@ from ..ports.store_errors import (
 
 
 class RuntimeFault(Exception):
-    """A failure with a stable `code`. `outcome_unknown` says that a commit may have happened."""
+    """A failure with a stable `code`. `outcome_unknown` says that a commit may have happened, and
+    `undecided` that the store was asked in vain, which says nothing about what was asked."""
 
-    def __init__(self, code: str, message: str, *, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self, code: str, message: str, *, outcome_unknown: bool = False, undecided: bool = False
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.outcome_unknown = outcome_unknown
+        self.undecided = undecided
 
 
 class SessionBusy(RuntimeFault):
@@ -144,7 +148,7 @@ def fault_of_commit(error: StoreError, session_id: str) -> RuntimeFault:
     if isinstance(error, SessionBindingMismatch):
         return StoreOfAnotherSession(loaded=error.bound_session_id, requested=session_id)
     if isinstance(error, _SELF_EXPLAINING):
-        return RuntimeFault(error.code, f"session {session_id!r}: {error}")
+        return _under_its_own_code(error, session_id)
     # The checks of a commit refuse it whole. Only where the database itself failed may the
     # write have happened all the same.
     return RuntimeFault(
@@ -159,7 +163,17 @@ def fault_of_refresh(error: StoreError, session_id: str) -> RuntimeFault:
     if isinstance(error, StoredSessionDeleted):
         return SessionIsDeleted(session_id)
     if isinstance(error, _SELF_EXPLAINING):
-        return RuntimeFault(error.code, f"session {session_id!r}: {error}")
+        return _under_its_own_code(error, session_id)
     return RuntimeFault(
-        "session_head_refresh", f"session {session_id!r} could not be read: {error}"
+        "session_head_refresh",
+        f"session {session_id!r} could not be read: {error}",
+        undecided=True,
+    )
+
+
+def _under_its_own_code(error: StoreError, session_id: str) -> RuntimeFault:
+    return RuntimeFault(
+        error.code,
+        f"session {session_id!r}: {error}",
+        undecided=isinstance(error, StoreContended),
     )

@@ -124,7 +124,7 @@ class LashRuntime:
         self.cell: ObservationCell = env.cells.cell(self.session_id)
         self.projection = ChatProjection()
         self.prompts = PromptComposer()
-        self.state = self._reconciled(state or RuntimeSessionState(session_id=self.session_id))
+        self.state = self.reconciled(state or RuntimeSessionState(session_id=self.session_id))
 
     @property
     def starts_over(self) -> bool:
@@ -177,7 +177,7 @@ class LashRuntime:
         except StoreError as error:
             raise fault_of_refresh(error, self.session_id) from error
         if read is None:
-            return self._reconciled(RuntimeSessionState(session_id=self.session_id))
+            return self.reconciled(RuntimeSessionState(session_id=self.session_id))
         if read.session_id != self.session_id:
             raise StoreOfAnotherSession(loaded=read.session_id, requested=self.session_id)
         if len(read.nodes) < FEW_NODES:
@@ -228,7 +228,7 @@ class LashRuntime:
         if self.binding.start_over is not None:
             self.binding.start_over.pending = False
         if state is None:
-            self.state = self._reconciled(RuntimeSessionState(session_id=self.session_id))
+            self.state = self.reconciled(RuntimeSessionState(session_id=self.session_id))
         else:
             self.install(state)
 
@@ -292,28 +292,7 @@ class LashRuntime:
         """Whether the provider recorded under that id can be had."""
         return knows_provider(self._resolver, provider_id)
 
-    def require_journal(self) -> JournalStore:
-        """The store's journal, or the fault `turn_not_available`."""
-        if self.journal is None:
-            raise RuntimeFault(
-                "turn_not_available",
-                f"session {self.session_id!r} keeps no journal to finish a turn from",
-            )
-        return self.journal
-
-    def _state_of(self, read: PersistedSessionRead) -> RuntimeSessionState:
-        """The state with all that its first turn asks for ready: views and rendered prompt."""
-        state = self._reconciled(kept(state_of_read(read), self.env.residency))
-        self.projection.render(state.read_view().messages)
-        return state
-
-    def require_store(self, operation: str) -> TurnPersistence:
-        """The store, or the fault `session_not_durable` saying what cannot be done."""
-        if self.store is None:
-            raise SessionHasNoStore(self.session_id, operation=operation)
-        return self.store
-
-    def _reconciled(self, state: RuntimeSessionState) -> RuntimeSessionState:
+    def reconciled(self, state: RuntimeSessionState) -> RuntimeSessionState:
         """The host's policy over the stored one. The recorded provider id stays: another
         provider has to be chosen explicitly, never by opening a session with another core."""
         recorded = state.effective_policy
@@ -325,3 +304,24 @@ class LashRuntime:
             changes["prompt"] = recorded.prompt
         state = state.with_initial_frame(self.env.clock.timestamp_rfc3339())
         return state.with_policy(policy.model_copy(update=changes))
+
+    def require_journal(self) -> JournalStore:
+        """The store's journal, or the fault `turn_not_available`."""
+        if self.journal is None:
+            raise RuntimeFault(
+                "turn_not_available",
+                f"session {self.session_id!r} keeps no journal to finish a turn from",
+            )
+        return self.journal
+
+    def _state_of(self, read: PersistedSessionRead) -> RuntimeSessionState:
+        """The state with all that its first turn asks for ready: views and rendered prompt."""
+        state = self.reconciled(kept(state_of_read(read), self.env.residency))
+        self.projection.render(state.read_view().messages)
+        return state
+
+    def require_store(self, operation: str) -> TurnPersistence:
+        """The store, or the fault `session_not_durable` saying what cannot be done."""
+        if self.store is None:
+            raise SessionHasNoStore(self.session_id, operation=operation)
+        return self.store

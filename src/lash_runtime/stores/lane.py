@@ -104,14 +104,17 @@ class Lane:
     ) -> SessionExecutionLease:
         """The live lease that `fence` proves, or `SessionExecutionLeaseExpired`."""
         held = self._lease
-        if (
-            held is None
-            or fence is None
-            or fence.session_id != self._session_id
-            or not backs_a_write(self._holder(), _proof(fence), now_ms)
-        ):
+        if held is None or not self.is_backed_by(fence, now_ms):
             raise SessionExecutionLeaseExpired(session_id=self._session_id)
         return held
+
+    def is_backed_by(self, fence: SessionExecutionLeaseFence | None, now_ms: int) -> bool:
+        """Whether `fence` proves the live lease."""
+        return (
+            fence is not None
+            and fence.session_id == self._session_id
+            and backs_a_write(self._holder(), _proof(fence), now_ms)
+        )
 
     def live_generation(self, now_ms: int) -> int | None:
         """The counter of the live lease; `None` while the lane is open."""

@@ -1,8 +1,9 @@
 """The test kit: providers, clocks and ids under a test's control, doubles that record, and tools
-run without a turn. Shipped, so hosts use it too."""
+and journals without a turn. Shipped, so hosts use it too."""
 
 from .clocks import ManualClock, RecordingClock
 from .ids import FixedIdSource
+from .journals import MemoryEffectJournal
 from .providers import GatedProvider, TestProvider
 from .recording import RecordingEffectHost, RecordingStores, StoreCall
 from .replies import (
@@ -20,6 +21,7 @@ __all__ = [
     "FixedIdSource",
     "GatedProvider",
     "ManualClock",
+    "MemoryEffectJournal",
     "RecordingClock",
     "RecordingEffectHost",
     "RecordingStores",

@@ -16,7 +16,7 @@ from ..model.tool_results import (
     ToolFailed,
     ToolSuccess,
 )
-from ..model.tools import ToolContract, ToolDefinition, ToolManifest
+from ..model.tools import OnUnknown, ToolContract, ToolDefinition, ToolManifest
 from ..ports.tools import PreparedToolCall, ToolContext, ToolDispatch
 from .providers import StaticToolProvider
 
@@ -38,6 +38,8 @@ def _definition() -> ToolDefinition:
                 f"Make up to {MAX_CALLS} tool calls that do not depend on each other in one call. "
                 "Every entry of the result says how the call with that index went."
             ),
+            # It does nothing itself, and what its calls have done is on record of each.
+            on_unknown=OnUnknown.RERUN,
         ),
         contract=ToolContract(
             input_schema=SchemaContract(

@@ -2,7 +2,8 @@
 
 Rule 1: a recorded outcome wins. A model request that differs from the recorded one is a warning,
 for a new release may well ask a little differently. Another kind of effect, another tool or other
-arguments under a recorded key are not the same turn any more: `turn_replay_mismatch`.
+arguments under a recorded key are not the same turn any more: `turn_replay_mismatch`, and nothing
+is begun after that, whoever may have caught the error.
 Rule 2: a model call is never reserved. One without a record is made again, and its outcome is
 written along with the next write, which for a turn without tools is its commit.
 Rule 3: a tool's attempt is reserved before it starts and recorded once it has ended. One that is
@@ -21,7 +22,6 @@ from ...model.llm import LlmCallError, LlmTerminalReason
 from ...model.records import replace
 from ...model.tool_results import (
     ToolCallOutput,
-    ToolCancelled,
     ToolFailure,
     ToolFailureClass,
     ToolFailureSource,
@@ -78,10 +78,12 @@ class JournalEffectController:
         self._replay_only = replay_only
         self._requests = RequestComponents(journal.base)
         self._rounds: dict[str, str] = {}
+        self._mismatch: str | None = None
 
     async def execute_effect(
         self, envelope: RuntimeEffectEnvelope, executor: LocalEffectExecutor
     ) -> RuntimeEffectOutcome:
+        self._check_no_mismatch()
         match envelope.command:
             case LlmCallCommand() as command:
                 return await self._call_model(envelope, command, executor)
@@ -137,7 +139,7 @@ class JournalEffectController:
         for child in command.calls:
             entry = self._journal.entry(f"{key}:{child.replay_suffix}:attempt:1")
             if entry is not None:
-                _check_call(entry, of_tool_call(child.call), child.call.call_id)
+                self._check_call(entry, of_tool_call(child.call), child.call.call_id)
         self._rounds[key] = command.batch_id
         try:
             return await executor.execute(envelope)
@@ -160,7 +162,7 @@ class JournalEffectController:
         )
         entry = self._journal.entry(envelope.replay_key)
         if entry is not None:
-            _check_call(entry, components, command.call.call_id)
+            self._check_call(entry, components, command.call.call_id)
             if entry.outcome is not None:
                 return decode_outcome(RuntimeEffectKind.TOOL_ATTEMPT, entry.outcome)
             if not isinstance(executor, RepeatableExecutor):
@@ -174,7 +176,8 @@ class JournalEffectController:
         await self._journal.write(EffectReserved(effect=effect))
         answer = await executor.execute(envelope)
         outcome = expect_outcome(command, answer, ToolAttemptOutcome)
-        if not isinstance(outcome.done.output.outcome, ToolCancelled):
+        self._check_no_mismatch()  # of a call that this one has made
+        if not (isinstance(executor, RepeatableExecutor) and executor.was_cut_off):
             # It has happened, and a turn that is being interrupted must not forget it.
             with anyio.move_on_after(RECORD_DEADLINE_S, shield=True):
                 await self._journal.write(_recorded(effect, outcome))
@@ -237,15 +240,27 @@ class JournalEffectController:
     def _check_kind(self, position: str, kind: RuntimeEffectKind) -> None:
         recorded = self._journal.kind_at(position)
         if recorded is not None and recorded is not kind:
-            raise EffectControllerError(
-                REPLAY_MISMATCH,
+            self._mismatch = (
                 f"effect {position} of the turn is a {kind.value}, but a {recorded.value} is on "
-                "record: the turn cannot be gone on with by this release",
+                "record: the turn cannot be gone on with by this release"
             )
+        self._check_no_mismatch()
+
+    def _check_call(self, entry: JournalEntry, asked: Mapping[str, str], call_id: str) -> None:
+        differing = _differing(entry, asked)
+        if differing:
+            self._mismatch = (
+                f"call {call_id!r}, on record as one of {entry.effect.subject!r}, is now asked "
+                f"for otherwise: {' and '.join(differing)} differ; the turn cannot be gone on with"
+            )
+        self._check_no_mismatch()
+
+    def _check_no_mismatch(self) -> None:
+        if self._mismatch is not None:
+            raise EffectControllerError(REPLAY_MISMATCH, self._mismatch)
 
     def _warn_if_other(self, entry: JournalEntry, asked: Mapping[str, str]) -> None:
-        recorded = entry.effect.components
-        differing = [name for name in asked if asked[name] != recorded.get(name)]
+        differing = _differing(entry, asked)
         if differing:
             log.warning(
                 "the recorded answer of model call %s was given to another request: %s differ",
@@ -265,12 +280,7 @@ def _was_cancelled(outcome: LlmCallOutcome) -> bool:
     )
 
 
-def _check_call(entry: JournalEntry, asked: Mapping[str, str], call_id: str) -> None:
+def _differing(entry: JournalEntry, asked: Mapping[str, str]) -> list[str]:
+    """The names of what was asked otherwise when the entry was made."""
     recorded = entry.effect.components
-    differing = [name for name in asked if asked[name] != recorded.get(name)]
-    if differing:
-        raise EffectControllerError(
-            REPLAY_MISMATCH,
-            f"call {call_id!r} is on record with another {' and other '.join(differing)} than "
-            f"asked for now (tool {entry.effect.subject!r}): the turn cannot be gone on with",
-        )
+    return [name for name in asked if asked[name] != recorded.get(name)]

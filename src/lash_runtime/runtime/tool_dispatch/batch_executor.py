@@ -32,11 +32,15 @@ class ToolBatchExecutor:
         *,
         attempts: Callable[[ReadyCall], CallAttempts],
         side_by_side: bool,
+        recorded: bool,
         shown: ShownCalls,
     ) -> None:
+        """`recorded` says that the end of a call is put on record, which an interruption of the
+        turn has to wait for."""
         self._calls = calls
         self._attempts = attempts
         self._side_by_side = side_by_side
+        self._recorded = recorded
         self._shown = shown
 
     async def execute(self, envelope: RuntimeEffectEnvelope) -> RuntimeEffectOutcome:
@@ -58,7 +62,11 @@ class ToolBatchExecutor:
             await self._run(calls[0])
             return
         running = [
-            Child(self._run(call), name=f"lash-call-{call.pending.call_id}", insistent=False)
+            Child(
+                self._run(call),
+                name=f"lash-call-{call.pending.call_id}",
+                insistent=self._recorded,  # which leaves what is shielded in it alone
+            )
             for call in calls
         ]
         await ended(*running)

@@ -121,6 +121,7 @@ class ToolBatchRunner:
             calls,
             attempts=partial(self._attempts, token, cause),
             side_by_side=self.controller.supports_concurrent_effects,
+            recorded=keeps_record(self.controller),
             shown=shown,
         )
         answer = await self.controller.execute_effect(

@@ -73,6 +73,7 @@ class ToolAttemptExecutor:
         self._clock = clock
         self._verdict: Ok[ToolCallOutput] | Err | None = None
         self._expired = False
+        self.was_cut_off = False
 
     @property
     def on_unknown(self) -> OnUnknown:
@@ -96,6 +97,7 @@ class ToolAttemptExecutor:
         duration_ms = round((self._clock.now() - started) * 1000)
         output = self._output()
         if output is None:
+            self.was_cut_off = True
             return ToolAttemptOutcome(cut_off())
         return ToolAttemptOutcome(ToolCallDone(output, duration_ms))
 

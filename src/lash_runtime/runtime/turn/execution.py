@@ -90,6 +90,7 @@ class TurnExecution:
         self._reporter = reporter
         self._assembler = assembler
         self._journal = journal
+        self._as_accepted = policy is not None
         state = runtime.state if policy is None else runtime.state.with_policy(policy)
         self._state = replace(state, turn_index=turn_index)
         self._policy = _policy_of_turn(self._state.effective_policy, request)
@@ -180,6 +181,9 @@ class TurnExecution:
                 except TurnCancelRequested as refused:
                     turn = self._assembled(refused.request)
                     state = await self._store_turn(state, turn, execution, entries, self._guard)
+            if self._as_accepted:
+                # What the session ran with then is stored; from here on the host's counts again.
+                state = self._runtime.reconciled(state)
             self._runtime.install(state, self._request.turn_id)
         return result_of_turn(self._request.turn_id, turn, execution, state.read_view())
 

@@ -87,12 +87,18 @@ class TurnJournal:
         self._pending.append(write)
         self._asked += 1
         number = self._asked
-        await asyncio.sleep(0)  # whoever writes at the same instant joins
-        async with self._writing:
-            if self._fault is not None:
-                raise self._fault
-            if self._written < number:
-                await self._write_pending()
+        try:
+            await asyncio.sleep(0)  # whoever writes at the same instant joins
+            async with self._writing:
+                if self._fault is not None:
+                    raise self._fault
+                if self._written < number:
+                    await self._write_pending()
+        except asyncio.CancelledError:
+            if isinstance(write, EffectReserved):
+                # It will not begin, and must not be taken for one that may have happened.
+                self._pending = [each for each in self._pending if each is not write]
+            raise
         # A process that was suspended meanwhile must not begin what it has reserved.
         self._guard.ensure_held()
 
@@ -145,13 +151,19 @@ class TurnJournal:
             self._seen[key] = _Seen(seen.effect, max(1, seen.runs), True)
 
     def _summarised(self, seen: _Seen) -> EffectSummary:
-        """The key without what it has in common with those of the whole turn."""
-        row, effect = self._row, seen.effect
-        shared = f"{row.session_id}:{row.turn_id}:{row.turn_index}:"
-        return EffectSummary(
-            kind=effect.kind,
-            subject=effect.subject,
-            key=effect.replay_key.removeprefix(shared),
-            runs=seen.runs,
-            recorded=seen.recorded,
-        )
+        return _summarised(self._row, seen.effect, seen.runs, seen.recorded)
+
+
+def summary_of(row: TurnRow, entries: Iterable[JournalEntry]) -> tuple[EffectSummary, ...]:
+    """What the row of a turn keeps of its journal."""
+    return tuple(
+        _summarised(row, entry.effect, entry.runs, entry.outcome is not None) for entry in entries
+    )
+
+
+def _summarised(row: TurnRow, effect: EffectIdentity, runs: int, recorded: bool) -> EffectSummary:
+    """The key without what it has in common with those of the whole turn."""
+    key = effect.replay_key.removeprefix(f"{row.session_id}:{row.turn_id}:{row.turn_index}:")
+    return EffectSummary(
+        kind=effect.kind, subject=effect.subject, key=key, runs=runs, recorded=recorded
+    )

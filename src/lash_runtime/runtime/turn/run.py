@@ -12,7 +12,8 @@
 Everything before `accept` leaves no trace. Everything after it ends in a settled row, except
 the death of the process, a lost lease, an ambiguous commit or an interruption; then whoever
 uses the session next finishes the turn from its journal, or closes it where there is none. The
-error of an effect controller with an engine behind it is such an interruption.
+error of an effect controller with an engine behind it is such an interruption, and so is, for a
+turn with a journal, a store that was asked in vain.
 """
 
 import logging
@@ -140,7 +141,11 @@ class TurnRun:
             await self._give_lane_back()
             raise RuntimeFault(error.code, error.message) from error
         except RuntimeFault as fault:
-            await self._settle_failed(fault)
+            if fault.undecided and self._runtime.journal is not None:
+                # What is on record is all there, and a stored end would be the end of it.
+                await self._leave()
+            else:
+                await self._settle_failed(fault)
             raise
         except Exception as error:
             unexpected = RuntimeFault("turn_failed", f"{type(error).__name__}: {error}")
@@ -164,9 +169,9 @@ class TurnRun:
                 return await self._finished(unfinished)
             case AcceptedTurn(lease=lease, row=row, head=head):
                 self._hold(lease)
-                await self._begin(row, head)
                 if self._runtime.journal is not None:
                     controller = self._journaled(self._runtime.journal, row)
+                await self._begin(row, head)
         return await self._run_accepted(turn_input, controller)
 
     async def _finished(self, unfinished: TurnToFinish) -> TurnResult:
@@ -181,6 +186,7 @@ class TurnRun:
         except StoreError as error:
             raise fault_of_commit(error, runtime.session_id) from error
         row = adopted.row
+        controller = self._journaled(store, row, adopted.entries)
         if row.cancel_request is not None:
             self._request.cancel.ask(row.cancel_request)
         self._turn_index = row.turn_index
@@ -189,7 +195,6 @@ class TurnRun:
         if runtime.starts_over:
             runtime.start_over()  # the store did so when the turn was accepted
         await runtime.refresh(adopted.head)
-        controller = self._journaled(store, row, adopted.entries)
         await self._reporter.emit(
             RuntimeDiagnostic(
                 kind="turn_restarted", data={"turn_id": turn_id, "attempt": row.attempt}
@@ -285,7 +290,8 @@ class TurnRun:
         return await accept(store, acceptance, runtime.closer, self._finish_other)
 
     async def _finish_other(self, unfinished: TurnToFinish) -> None:
-        """A turn that was there before this one goes first. How it ends is its own caller's."""
+        """A turn that was there before this one goes first. How it ends is its own caller's; that
+        it could not be brought to an end is everybody's."""
         row = unfinished.row
         other = TurnRun(self._runtime, request_of_row(row), None)
         try:
@@ -293,6 +299,8 @@ class TurnRun:
         except (LeaseLost, SessionIsDeleted, WiringMissing):
             raise
         except RuntimeFault as fault:
+            if fault.undecided or fault.outcome_unknown:
+                raise
             log.warning("turn %r, which came first, has failed: %s", row.turn_id, fault)
 
     def _hold(self, lease: SessionExecutionLease) -> None:

@@ -33,7 +33,10 @@ def with_what_was_stored(request: TurnRequest, row: TurnRow, runtime: LashRuntim
     Raises `WiringMissing` where this session lacks what the turn needs.
     """
     stored = request_of_row(row)
-    missing = missing_wiring(row.required_wiring, runtime.env, runtime.has_provider)
+    given = request.provider is not None
+    missing = missing_wiring(
+        row.required_wiring, runtime.env, lambda kind: given or runtime.has_provider(kind)
+    )
     if missing:
         raise WiringMissing(row.session_id, row.turn_id, missing)
     provider = request.provider

@@ -22,6 +22,7 @@ from ...model.messages import Message
 from ...model.outcome import StopReason, stopped
 from ...model.records import replace
 from ...ports.clock import Clock
+from ...ports.journal import JournalStore
 from ...ports.leases import (
     LeaseAcquired,
     LeaseBusy,
@@ -30,12 +31,19 @@ from ...ports.leases import (
     SessionExecutionLeaseFence,
 )
 from ...ports.store_errors import StoreError
-from ...ports.turn_ledger import TurnResultRecord, TurnRow, TurnSettlement, TurnState
+from ...ports.turn_ledger import (
+    EffectSummary,
+    TurnResultRecord,
+    TurnRow,
+    TurnSettlement,
+    TurnState,
+)
 from ...ports.turn_persistence import TurnPersistence
 from ..faults import SessionBusy, fault_of_commit
 from ..lease_events import LeaseEvent, tell
 from ..state import RuntimeSessionState
 from .commit import settling_commit
+from .journal import summary_of
 
 
 class TurnCloser:
@@ -171,12 +179,19 @@ class TurnCloser:
                 outcome=stopped(StopReason.INTERRUPTED),
                 message_ids=tuple(message.id for message in (*own, *closing)),
             ),
+            effects=await self._effects(row),
         )
         commit = settling_commit(
             state, draft, lease.fence(), settlement, messages=(*own, *closing), release=False
         )
         result = await self._store.commit_runtime_state(commit)
         self._installed(state.after_commit(result), row.turn_id)
+
+    async def _effects(self, row: TurnRow) -> tuple[EffectSummary, ...]:
+        """What the turn had done, for the row to keep: its journal goes with it."""
+        if not row.journaled or not isinstance(self._store, JournalStore):
+            return ()
+        return summary_of(row, await self._store.load_journal(self._session_id, row.turn_id))
 
 
 def _scope_of(row: TurnRow, state: RuntimeSessionState) -> str:

@@ -268,9 +268,9 @@ def leave(
     db: sqlite3.Connection, fence: SessionExecutionLeaseFence, turn_id: str, now_ms: int
 ) -> None:
     lane = StoredLane(db, fence.session_id)
-    if lane.live_generation(now_ms) == fence.fencing_token:
+    if lane.is_backed_by(fence, now_ms):
         _turns.leave(db, fence.session_id, turn_id, fence.fencing_token)
-    lane.release(fence)
+        lane.release(fence)
 
 
 def renew(

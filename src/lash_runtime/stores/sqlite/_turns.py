@@ -75,16 +75,22 @@ SETTLE: Final = """
 ADOPT: Final = """
     UPDATE turns
        SET state = :state, fencing_token = :fencing_token, attempt = attempt + 1,
-           deaths = CASE WHEN records = :records THEN deaths + 1 ELSE 1 END,
+           deaths = CASE WHEN records < 0        THEN deaths
+                         WHEN records = :records THEN deaths + 1
+                         ELSE 1
+                    END,
            records = :records
      WHERE session_id = :session_id AND turn_id = :turn_id
  RETURNING attempt, deaths
 """
 LEAVE: Final = """
     UPDATE turns
-       SET deaths = deaths - 1
-     WHERE session_id = ? AND turn_id = ? AND fencing_token = ? AND settled_at_ms IS NULL
+       SET deaths = CASE WHEN records = :records THEN deaths ELSE 0 END,
+           records = -1 - :records
+     WHERE session_id = :session_id AND turn_id = :turn_id AND fencing_token = :fencing_token
+       AND settled_at_ms IS NULL
 """
+"""`records` below zero is the mark of a turn that was left: nobody has died in it."""
 REQUEST_CANCEL: Final = """
     UPDATE turns
        SET cancel_request_json = ?
@@ -242,8 +248,14 @@ def adopt(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: 
 
 
 def leave(db: sqlite3.Connection, session_id: str, turn_id: str, fencing_token: int) -> None:
-    """Whoever runs the turn stops to, and has not died: whoever adopts it counts one death less."""
-    db.execute(LEAVE, (session_id, turn_id, fencing_token))
+    """Whoever runs the turn stops to, and has not died: whoever adopts it counts no death."""
+    given = {
+        "records": _journal.recorded(db, session_id, turn_id),
+        "session_id": session_id,
+        "turn_id": turn_id,
+        "fencing_token": fencing_token,
+    }
+    db.execute(LEAVE, given)
     _outbox.tell(db, SignalKind.TURN_LEFT, session_id, turn_id)
 
 

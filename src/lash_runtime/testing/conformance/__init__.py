@@ -31,7 +31,10 @@ _SUITES = (
     "commits",
     "deletion",
     "durable",
+    "effects",
     "graphs",
+    "journal",
+    "journal_adoption",
     "leases",
     "listing",
     "maintenance",
@@ -40,6 +43,7 @@ _SUITES = (
     "queue_claims",
     "queue_durable",
     "queue_selection",
+    "recorded_effects",
     "replay",
     "replay_readers",
     "sessions",
@@ -60,6 +64,7 @@ _SUITES = (
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in (*_SUITES, "_await_event_case")))
 
 from ._case import Part  # noqa: E402
+from ._effect_case import EffectRuns  # noqa: E402
 from ._replay_case import ReplayStoreFactory  # noqa: E402
 from .acceptance import AcceptanceConformance  # noqa: E402
 from .attachment_references import AttachmentReferenceConformance  # noqa: E402
@@ -81,7 +86,13 @@ from .checkpoints import CheckpointConformance  # noqa: E402
 from .commits import CommitConformance, CommitOrderConformance  # noqa: E402
 from .deletion import DeletionConformance  # noqa: E402
 from .durable import DurableStorageConformance  # noqa: E402
+from .effects import EffectHostConformance  # noqa: E402
 from .graphs import GraphConformance  # noqa: E402
+from .journal import JournalConformance, NoJournalConformance  # noqa: E402
+from .journal_adoption import (  # noqa: E402
+    DurableJournalConformance,
+    JournalAdoptionConformance,
+)
 from .leases import LeaseConformance, ReclaimConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .maintenance import MaintenanceConformance  # noqa: E402
@@ -90,6 +101,7 @@ from .queue import QueueConformance  # noqa: E402
 from .queue_claims import QueueClaimConformance  # noqa: E402
 from .queue_durable import DurableQueueConformance  # noqa: E402
 from .queue_selection import QueueSelectionConformance  # noqa: E402
+from .recorded_effects import RecordedEffectConformance  # noqa: E402
 from .replay import ReplayConformance  # noqa: E402
 from .replay_readers import ReplayReadersConformance  # noqa: E402
 from .sessions import SessionConformance  # noqa: E402
@@ -121,15 +133,21 @@ __all__ = [
     "DeletionConformance",
     "DurableAttachmentConformance",
     "DurableAwaitEventConformance",
+    "DurableJournalConformance",
     "DurableProcessEnvConformance",
     "DurableQueueConformance",
     "DurableStorageConformance",
+    "EffectHostConformance",
+    "EffectRuns",
     "GraphConformance",
+    "JournalAdoptionConformance",
+    "JournalConformance",
     "LeaseConformance",
     "ListingConformance",
     "LiveReplayConformance",
     "MaintenanceConformance",
     "ManifestConformance",
+    "NoJournalConformance",
     "NoManifestConformance",
     "Part",
     "ProcessEnvConformance",
@@ -137,6 +155,7 @@ __all__ = [
     "QueueConformance",
     "QueueSelectionConformance",
     "ReclaimConformance",
+    "RecordedEffectConformance",
     "ReplayConformance",
     "ReplayReadersConformance",
     "ReplayStoreFactory",
@@ -169,6 +188,9 @@ class StorageConformance(
     TurnStartConformance,
     SettlementConformance,
     TurnCancelConformance,
+    JournalConformance,
+    JournalAdoptionConformance,
+    NoJournalConformance,
     AttachmentConformance,
     AttachmentSweepConformance,
     AttachmentReferenceConformance,

@@ -14,10 +14,10 @@ from ...ports.storage import Storage
 from ..clocks import ManualClock
 from ..ids import FixedIdSource
 
-Part = Literal["manifest", "sweep", "collection", "signals", "await_events"]
+Part = Literal["manifest", "sweep", "collection", "signals", "await_events", "journal"]
 """What a backend may do without: noting which session refers to which attachment; attachments
 that can be swept; counting and removing the blobs that nothing refers to any more; announcing what
-it commits; keeping durable waits."""
+it commits; keeping durable waits; journals, from which another process can finish a turn."""
 
 
 class StorageCase:
@@ -67,6 +67,14 @@ class StorageCase:
     @pytest.fixture
     def needs_await_events(self, disclaimed: Collection[Part]) -> None:
         _skip_if("await_events" in disclaimed, "this backend keeps no durable waits")
+
+    @pytest.fixture
+    def needs_journal(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("journal" in disclaimed, "this backend keeps no journals")
+
+    @pytest.fixture
+    def needs_no_journal(self, disclaimed: Collection[Part]) -> None:
+        _skip_if("journal" not in disclaimed, "this backend keeps journals")
 
     @pytest.fixture
     def clock(self) -> ManualClock:

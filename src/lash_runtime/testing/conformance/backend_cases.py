@@ -15,6 +15,7 @@ from . import (
     AttachmentSweepConformance,
     DurableAttachmentConformance,
     DurableAwaitEventConformance,
+    DurableJournalConformance,
     DurableProcessEnvConformance,
     DurableQueueConformance,
     DurableStorageConformance,
@@ -57,6 +58,7 @@ class TestDurableStorage(
     DurableQueueConformance,
     DurableProcessEnvConformance,
     SignalsBetweenConformance,
+    DurableJournalConformance,
 ):
     for_durable = True
     durability_tier = DurabilityTier.DURABLE
