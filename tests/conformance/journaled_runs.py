@@ -56,7 +56,7 @@ class StoredRuns:
             lease = await hold(store, scope.session_id, owner)
             adopted = await store.adopt_turn(lease.fence(), scope.turn_id)
             row, entries = adopted.row, adopted.entries
-        guard = LeaseGuard(store, lease, lambda: None)
+        guard = LeaseGuard(store, lease, lambda: None, lambda _: None, self._clock)
         journal = TurnJournal(store, row, guard, self._clock, entries)
         try:
             yield JournalEffectHost().journaled(scope, journal).controller

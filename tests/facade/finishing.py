@@ -127,7 +127,7 @@ class Shop:
         return f"{to} paid"
 
     def builder(self, place: Place, provider: Any) -> LashCoreBuilder:
-        return place.builder(provider, self.look, self.pay)
+        return place.builder(provider, self.look, self.pay).recover(False)
 
 
 Cut = Callable[[Place], Awaitable[None]]
@@ -203,7 +203,7 @@ async def left_of(place: Place) -> Any:
     core = Shop().builder(place, Agent()).build()
     async with running(core), core.session("s") as session:
         view = session.read_view()
-        messages = [message.model_dump() for message in view.messages]
+        messages = list(view.messages)
         report = session.usage_report()
     row = await row_of(place)
     assert row.result is not None

@@ -248,12 +248,12 @@ class TestCallsWhoseToolSaysNothing:
         """One of two calls had ended; the other was cut off."""
         entered = anyio.Event()
         _, pay = self.payments(entered)
-        async with about_to_close(on_disk.builder(Agent(self.SAID), pay).build()):
+        async with about_to_close(on_disk.builder(Agent(self.SAID), pay).recover(False).build()):
             await entered.wait()
             await anyio.wait_all_tasks_blocked()
         made, pay = self.payments()
         agent = Agent(self.SAID)
-        core = on_disk.builder(agent, pay).build()
+        core = on_disk.builder(agent, pay).recover(False).build()
         async with running(core), core.session("s") as session:
             output = await session.turn("Go").turn_id("t").run()
             results = lines(session)[3:5]
@@ -277,7 +277,7 @@ class TestCallsWhoseToolSaysNothing:
 
         made, pay = self.payments()
         storage = SqliteStorage(on_disk.database)
-        core = on_disk.builder(Agent(self.SAID), pay).storage(storage)
+        core = on_disk.builder(Agent(self.SAID), pay).recover(False).storage(storage)
         core = core.store_factory(WatchedStores(storage, hold))
 
         async def let_go() -> None:
@@ -289,7 +289,7 @@ class TestCallsWhoseToolSaysNothing:
                 await recording.wait()
                 tasks.start_soon(let_go)
         again, pay = self.payments()
-        later = on_disk.builder(Agent(self.SAID), pay).build()
+        later = on_disk.builder(Agent(self.SAID), pay).recover(False).build()
         async with running(later), later.session("s") as session:
             await session.turn("Go").turn_id("t").run()
             assert lines(session)[3:5] == [

@@ -216,6 +216,7 @@ async def live(place: Place, script: Sequence[LlmResponse], cut: Cut | None, led
     storage = SqliteStorage(place.database, synchronous="normal")
     core = (
         LashCore.standard_builder()
+        .recover(False)
         .provider(Model(script, life, ledger))
         .model("m")
         .storage(storage)
@@ -230,8 +231,7 @@ async def live(place: Place, script: Sequence[LlmResponse], cut: Cut | None, led
             async with core.session("s").session_execution_owner(ME) as session:
                 output = await session.turn("Go").turn_id("t").run()
                 messages = [
-                    TIME.sub("no time", message.model_dump_json())
-                    for message in session.read_view().messages
+                    TIME.sub("no time", repr(message)) for message in session.read_view().messages
                 ]
                 result = (output.outcome, output.usage, output.assistant_message)
                 found.append((messages, session.usage_report(), result))

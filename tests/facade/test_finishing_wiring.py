@@ -233,7 +233,7 @@ class TestMissingWiring:
         await cut_off_in_round(on_disk, 1)
         before = await row_of(on_disk)
         agent = Agent()
-        core = on_disk.builder(agent, look).build()
+        core = on_disk.builder(agent, look).recover(False).build()
         for error in await refused(core, same, other, same):
             assert error.code == "turn_wiring_missing"
             assert "tool 'pay'" in str(error)
@@ -272,7 +272,7 @@ class TestMissingWiring:
     async def test_all_that_is_missing_is_named_at_once(self, on_disk: Place) -> None:
         """One round trip for whoever mends the wiring."""
         await cut_off_in_round(on_disk, 1)
-        core = on_disk.builder(Agent(kind="elsewhere")).build()
+        core = on_disk.builder(Agent(kind="elsewhere")).recover(False).build()
         [error] = await refused(core, same)
         for name in ("provider 'scripted'", "tool 'look'", "tool 'pay'"):
             assert name in str(error)
@@ -280,7 +280,7 @@ class TestMissingWiring:
     async def test_the_lane_is_free_after_a_refusal(self, on_disk: Place) -> None:
         """Another core may have what this one lacks, and gets it at once."""
         await cut_off_in_round(on_disk, 1)
-        lacking = on_disk.builder(Agent()).build()
+        lacking = on_disk.builder(Agent()).recover(False).build()
         having = Shop().builder(on_disk, Agent()).build()
         async with running(lacking), running(having):
             async with lacking.session("s") as poor, having.session("s") as rich:
@@ -293,7 +293,7 @@ class TestMissingWiring:
         """What became of it is told by any core."""
         await cut_off_in_round(on_disk, 1)
         await self.goes_on(on_disk)
-        core = on_disk.builder(Agent(kind="elsewhere")).build()
+        core = on_disk.builder(Agent(kind="elsewhere")).recover(False).build()
         async with running(core), core.session("s") as session:
             found = await session.turn("Go").turn_id("t").run()
         assert found.assistant_message == "Done."
@@ -395,7 +395,7 @@ class TestProvidersOfItsOwn:
 async def test_a_turn_without_tools_needs_none_of_them_to_be_called(on_disk: Place) -> None:
     """A core may have more than the turn has asked for."""
     stalled = Agent([SAID[2]], hangs=0)
-    async with about_to_close(on_disk.builder(stalled).build()):
+    async with about_to_close(on_disk.builder(stalled).recover(False).build()):
         await stalled.entered.wait()
     core = Shop().builder(on_disk, Agent([SAID[2]])).build()
     with anyio.fail_after(30):

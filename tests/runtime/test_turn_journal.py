@@ -108,7 +108,7 @@ class Gate:
 
 
 def a_journal(store: Store, *entries: JournalEntry) -> TurnJournal:
-    guard = LeaseGuard(store, LEASE, lambda: None)  # type: ignore[arg-type]
+    guard = LeaseGuard(store, LEASE, lambda: None, lambda _: None, ManualClock(0))  # type: ignore[arg-type]
     return TurnJournal(store, ROW, guard, ManualClock(), entries)
 
 
@@ -298,7 +298,7 @@ class TestFailing:
     async def test_a_lost_lease_is_noticed_without_asking(self) -> None:
         """The keeper knows it before the store does."""
         store = Store()
-        guard = LeaseGuard(store, LEASE, lambda: None)  # type: ignore[arg-type]
+        guard = LeaseGuard(store, LEASE, lambda: None, lambda _: None, ManualClock(0))  # type: ignore[arg-type]
         journal = TurnJournal(store, ROW, guard, ManualClock())
         guard.mark_lost()
         with pytest.raises(RuntimeFault) as raised:
