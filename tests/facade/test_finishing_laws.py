@@ -13,10 +13,11 @@ import anyio
 from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from facade.finishing import Agent, is_retired, round_of, row_of
 from facade.places import Place, running
-from lash_runtime import EmbedError, LashCore, LeaseOwnerIdentity, tool
+from lash_runtime import EmbedError, LashCore, LeaseOwnerIdentity, Message, tool
 from lash_runtime.model.llm import LlmRequest, LlmResponse
 from lash_runtime.model.tools import IdempotentRetry
 from lash_runtime.ports.invocations import RuntimeEffectKind
@@ -32,6 +33,7 @@ from lash_runtime.tools import ToolError, batch_tool
 ME = LeaseOwnerIdentity(owner_id="worker", incarnation_id="1")
 """Every process takes this name, so that it enters the lease of the one that died."""
 
+MESSAGES = TypeAdapter(Message)
 TIME = re.compile(r'\\"duration_ms\\": ?\d+')
 """How long the calls of a batch took is in its result, and differs in every run."""
 
@@ -231,7 +233,8 @@ async def live(place: Place, script: Sequence[LlmResponse], cut: Cut | None, led
             async with core.session("s").session_execution_owner(ME) as session:
                 output = await session.turn("Go").turn_id("t").run()
                 messages = [
-                    TIME.sub("no time", repr(message)) for message in session.read_view().messages
+                    TIME.sub("no time", MESSAGES.dump_json(message).decode())
+                    for message in session.read_view().messages
                 ]
                 result = (output.outcome, output.usage, output.assistant_message)
                 found.append((messages, session.usage_report(), result))
