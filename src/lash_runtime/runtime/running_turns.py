@@ -31,6 +31,8 @@ class RunningTurn:
         self.turn_id = request.turn_id
         self._token = request.cancel
         self._in_line = True
+        # Before its task begins: whoever has asked for a turn may cancel it by its id at once.
+        runtime.env.turns.add(runtime.session_id, request.turn_id, request.cancel)
         self._task: OwnedTask[TurnResult] = runtime.env.tasks.start(
             self._run(runtime, request, sink), name=f"lash-turn-{request.turn_id}"
         )
@@ -78,26 +80,24 @@ class RunningTurn:
     async def _run(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
-        given = request.overrides.provider
-        if given is None:
-            return await self._in_lane(runtime, request, sink)
-        use = runtime.env.providers.use(given)
         try:
-            return await self._in_lane(runtime, replace(request, provider=use.provider), sink)
+            given = request.overrides.provider
+            if given is None:
+                return await self._in_lane(runtime, request, sink)
+            use = runtime.env.providers.use(given)
+            try:
+                return await self._in_lane(runtime, replace(request, provider=use.provider), sink)
+            finally:
+                await use.end()
         finally:
-            await use.end()
+            runtime.env.turns.remove(runtime.session_id, request.turn_id, request.cancel)
 
     async def _in_lane(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
-        turns = runtime.env.turns
-        turns.add(runtime.session_id, request.turn_id, request.cancel)
-        try:
-            async with runtime.lane.turn():
-                self._in_line = False
-                return await TurnRun(runtime, request, sink).run()
-        finally:
-            turns.remove(runtime.session_id, request.turn_id, request.cancel)
+        async with runtime.lane.turn():
+            self._in_line = False
+            return await TurnRun(runtime, request, sink).run()
 
 
 class RunningTurns:

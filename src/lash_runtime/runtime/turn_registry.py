@@ -1,4 +1,4 @@
-"""The turns of a core by their ids, from the moment they stand in line until they are over."""
+"""The turns of a core by their ids, from the moment they are asked for until they are over."""
 
 from ..model.cancelling import CancelRequest, CancelVerdict
 from .turn.cancelling import TurnCancelToken
