@@ -208,6 +208,14 @@ async def test_a_turn_in_line_ends_without_a_model_call(anywhere: Place) -> None
         assert lines(session) == ["user: Pack", "assistant: Coat.", "user: And boots?"]
 
 
+async def test_a_turn_is_known_as_soon_as_it_was_asked_for(anywhere: Place) -> None:
+    """Its task has not taken a step, and the host's stop button works already."""
+    async with a_core(anywhere, StallingProvider()) as core, core.session("s") as session:
+        stream = session.turn("Pack").turn_id("t-1").stream()
+        assert await core.cancel_turn("s", "t-1") is ACCEPTED
+        assert (await stream.finish()).stop_reason is StopReason.CANCELLED
+
+
 async def test_a_turn_in_line_is_cancelled_whatever_it_would_have_come_to(
     anywhere: Place,
 ) -> None:

@@ -120,7 +120,7 @@ def _answer_of(turn: AssembledTurn, added: Sequence[Message]) -> Message | None:
     match turn.outcome:
         case Finished(end=AssistantMessageEnd(text=text)):
             pass
-        case Stopped() if turn.cancellation is not None:
+        case Stopped() if turn.cancellation is not None and turn.assistant_output.safe_text:
             text = turn.assistant_output.safe_text
         case _:
             return None
