@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cache
 from typing import Any, Final
 
 FILE_EVENTS: Final = frozenset(
@@ -127,8 +127,9 @@ class Reaper:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class WatchedConnection(sqlite3.Connection):
-    """A connection that passes a point before and after each statement."""
+class Watched(sqlite3.Connection):
+    """A connection, of whatever class besides, that passes a point before and after each
+    statement."""
 
     reaper: Reaper
 
@@ -160,7 +161,19 @@ class WatchedConnection(sqlite3.Connection):
 def watched_process(points: Points = Points.EVERYTHING) -> Reaper:
     """Watch this process from now on. For a process that is made to die."""
     reaper = Reaper(points)
-    WatchedConnection.reaper = reaper
-    sqlite3.connect = partial(sqlite3.connect, factory=WatchedConnection)
+    Watched.reaper = reaper
+    connect = sqlite3.connect
+
+    def watched(
+        *args: Any, factory: type[sqlite3.Connection] = sqlite3.Connection, **settings: Any
+    ) -> sqlite3.Connection:
+        return connect(*args, factory=_watched(factory), **settings)
+
+    sqlite3.connect = watched
     sys.addaudithook(reaper.on_event)
     return reaper
+
+
+@cache
+def _watched(factory: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+    return type(f"Watched{factory.__name__}", (Watched, factory), {})
