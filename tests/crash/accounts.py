@@ -8,17 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from crash.long_turn import (
-    BACK_OFF_MS,
-    EARLIER,
-    ROUNDS,
-    SORTS,
-    WORDS,
-    Answer,
-    Found,
-    Script,
-    picture,
-)
+from crash.lifetimes import EARLIER, Answer, Found
+from crash.long_turn import BACK_OFF_MS, ROUNDS, SORTS, WORDS, Script, picture
 from crash.outside import Line, OnRecord, Snapshot, model_call, tool_attempt
 from lash_runtime.model.attachments import attachment_id
 

@@ -14,18 +14,18 @@ from typing import Any, Final, TypeVar
 from crash.accounts import Page, unknown_calls, wrong_at_the_end, wrong_in
 from crash.conftest import REPORT_TIMEOUT_S, ask, start
 from crash.dying import Death, Points
-from crash.long_turn import (
+from crash.lifetimes import (
     NEXT_TURN,
     RESUBMISSION,
     SESSION,
     TURN,
     Found,
     Life,
-    Script,
     live,
     look_after,
     make_template,
 )
+from crash.long_turn import Script
 from crash.outside import BEFORE_IT_BEGAN, lines_of, snapshot
 
 T = TypeVar("T")

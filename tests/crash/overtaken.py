@@ -20,7 +20,8 @@ from crash.accounts import Page, wrong_at_the_end, wrong_in
 from crash.conftest import REPORT_TIMEOUT_S, ask, start
 from crash.dying import Death, Points
 from crash.finishing import Place, Undisturbed
-from crash.long_turn import SESSION, TURN, Answer, Life, Script, live_on, look_after
+from crash.lifetimes import SESSION, TURN, Answer, Life, live_on, look_after
+from crash.long_turn import Script
 from crash.outside import BEFORE_IT_BEGAN, Line, Snapshot, lines_of, snapshot
 
 LEASE_MS: Final = 450

@@ -13,7 +13,7 @@ import pytest
 
 from crash.dying import Death
 from crash.finishing import Place, Tally, finished_after, side_by_side
-from crash.long_turn import FINISHERS
+from crash.lifetimes import FINISHERS
 
 pytestmark = [
     pytest.mark.crash,

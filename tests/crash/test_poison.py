@@ -9,7 +9,8 @@ import pytest
 
 from crash.accounts import Page
 from crash.finishing import Place, poisoned, side_by_side
-from crash.long_turn import FINISHERS, RESUBMISSION, Found, Script
+from crash.lifetimes import FINISHERS, RESUBMISSION, Found
+from crash.long_turn import Script
 from crash.outside import Snapshot
 
 pytestmark = [

@@ -17,7 +17,7 @@ from pathlib import Path
 from crash.conftest import process_server
 from crash.dying import Death, Points
 from crash.finishing import Place, Story, Tally, finished_after, side_by_side
-from crash.long_turn import FINISHERS
+from crash.lifetimes import FINISHERS
 from crash.overtaken import Overtaken, overtaken
 
 TURNS_PER_SEED = 20
