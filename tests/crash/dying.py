@@ -26,20 +26,23 @@ FILE_EVENTS: Final = frozenset(
 
 
 class Points(Enum):
-    """Beside what a process passes a point, apart from those that it names itself."""
+    """Where a process passes points."""
 
-    EVERYTHING = "statements and files"
-    WRITES = "the beginning and the end of every transaction that writes"
+    EVERYTHING = "beside statements and files, and where it says so itself"
+    WRITES = "where a transaction that writes begins and ends, and where it says so itself"
     BETWEEN_WRITES = "the same, but never inside a transaction"
+    INSIDE_WRITES = "the same, but inside a transaction and nowhere else"
 
 
 _BEFORE: Final[Mapping[Points, frozenset[str]]] = {
     Points.WRITES: frozenset({"BEGIN IMMEDIATE", "COMMIT"}),
     Points.BETWEEN_WRITES: frozenset({"BEGIN IMMEDIATE"}),
+    Points.INSIDE_WRITES: frozenset({"COMMIT"}),
 }
 _AFTER: Final[Mapping[Points, frozenset[str]]] = {
     Points.WRITES: frozenset({"BEGIN IMMEDIATE", "COMMIT"}),
     Points.BETWEEN_WRITES: frozenset({"COMMIT"}),
+    Points.INSIDE_WRITES: frozenset({"BEGIN IMMEDIATE"}),
 }
 
 
@@ -83,6 +86,11 @@ class Reaper:
                 self._at = None
                 # To this thread, which would run on for a while if another one had to take it.
                 signal.pthread_kill(threading.get_ident(), self._signal)
+
+    def here(self) -> None:
+        """A point of the process's own making."""
+        if self._points is not Points.INSIDE_WRITES:
+            self.point()
 
     def perish(self) -> None:
         """Die here, whatever point this is."""

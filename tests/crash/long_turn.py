@@ -98,14 +98,14 @@ class Player:
 
     async def _act(self, act: str, *, run: int = 1, key: str = "") -> None:
         self._outside.note("begins", act, run=run, key=key)
-        self._reaper.point()
+        self._reaper.here()
         for _ in range(self.script.patience(act)):
             await asyncio.sleep(0)
         if act == self._poison:
             self._reaper.perish()
-        self._reaper.point()
+        self._reaper.here()
         self._outside.note("ends", act, run=run, key=key)
-        self._reaper.point()
+        self._reaper.here()
 
     def tools(self) -> list[FunctionTool]:
         return [self._tool(sort) for sort in SORTS]
