@@ -30,8 +30,8 @@ DEATHS = 12
 def test_of_two_who_come_back_at_the_same_time_one_finishes_the_turn(
     processes: ForkServerContext, tmp_path: Path
 ) -> None:
-    """The other is told what came of the turn, or that the session is busy just now; nothing is done
-    twice, and who comes later is told the same."""
+    """The other is told what came of the turn, or that the session is busy just now; nothing is
+    done twice, and who comes later is told the same."""
     place, chance = Place(processes, tmp_path), random.Random(1)
     undisturbed = place.undisturbed(3)
     told = Counter[str]()
