@@ -4,6 +4,7 @@ One page for each life: what was counted outside during it, and what the file sa
 after. A law looks at a page, or at all of them when the turn is over.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -68,10 +69,12 @@ def wrong_whoever_did_it(
         if begun.count(act) > 1 and not _may_be_repeated(act, script):
             yield f"{act} was begun {begun.count(act)} times"
     unknown = frozenset(
-        str(call)
+        failed
         for _, parts in found.messages
         for kind, text, call, _ in parts
-        if kind == "tool_result" and UNKNOWN in text
+        if kind == "tool_result"
+        # What a call has asked of other tools is in its own result.
+        for failed in ([str(call)] if UNKNOWN in text else re.findall(r"(\S+): failure", text))
     )
     missing = {_call_of(act) for act in expected_acts(unknown) if _is_attempt(act)} - {
         _call_of(act) for act in begun
