@@ -4,25 +4,20 @@ One page for each life: what was counted outside during it, and what the file sa
 after. A law looks at a page, or at all of them when the turn is over.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from crash.long_turn import (
-    BACK_OFF_MS,
-    EARLIER,
-    ROUNDS,
-    SORTS,
-    WORDS,
-    Answer,
-    Found,
-    Script,
-    picture,
-)
+from crash.lifetimes import EARLIER, Answer, Found
+from crash.long_turn import BACK_OFF_MS, ROUNDS, SORTS, WORDS, Script, picture
 from crash.outside import Line, OnRecord, Snapshot, model_call, tool_attempt
 from lash_runtime.model.attachments import attachment_id
 
 NOTHING: Final = OnRecord(0, False)
+UNKNOWN: Final = "may or may not have taken effect"
+"""What the model is told of such a call."""
+
 _PICTURES: Final = ("shown", "kept")
 
 
@@ -63,6 +58,29 @@ def wrong_at_the_end(
     last = pages[-1].after
     if last.state != "committed" or last.held:
         yield f"in the end the turn is {last.state}, and somebody holds the lane: {last.held}"
+
+
+def wrong_whoever_did_it(
+    lines: Sequence[Line], script: Script, found: Found, undisturbed: Found
+) -> Iterator[str]:
+    """What is wrong with a finished turn of which it is not known what was on record when."""
+    begun = [line.act for line in lines if line.what == "begins" and _is_attempt(line.act)]
+    for act in {*begun}:
+        if begun.count(act) > 1 and not _may_be_repeated(act, script):
+            yield f"{act} was begun {begun.count(act)} times"
+    unknown = frozenset(
+        failed
+        for _, parts in found.messages
+        for kind, text, call, _ in parts
+        if kind == "tool_result"
+        # What a call has asked of other tools is in its own result.
+        for failed in ([str(call)] if UNKNOWN in text else re.findall(r"(\S+): failure", text))
+    )
+    missing = {_call_of(act) for act in expected_acts(unknown) if _is_attempt(act)} - {
+        _call_of(act) for act in begun
+    }
+    yield from (f"{call} was never made" for call in missing if "." not in call)
+    yield from _wrong_with_the_transcript(found, undisturbed, unknown)
 
 
 def unknown_calls(pages: Iterable[Page], script: Script) -> frozenset[str]:
@@ -251,7 +269,7 @@ def _wrong_with_the_transcript(
             expected = twin[1]
             if kind == "tool_result" and call in unknown:
                 expected = text
-                if "may or may not have taken effect" not in text:
+                if UNKNOWN not in text:
                     yield f"{call} is not reported as unknown: {text}"
             elif kind == "tool_result":
                 for inner in unknown:

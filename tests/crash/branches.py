@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from crash.workload import look_up
 from facade.graphs import move_leaf, stored
@@ -28,8 +29,9 @@ def _core_over(place: Place) -> LashCore:
     return builder.build()
 
 
-def grow_branches(place: Place, report: Connection) -> None:
+def grow_branches(kind: str, database: Path, report: Connection) -> None:
     """Three branches that part after the first turn."""
+    place = Place(kind, database)
 
     async def grow() -> None:
         for name in ("root", "left", "right", "path"):
@@ -42,8 +44,9 @@ def grow_branches(place: Place, report: Connection) -> None:
     report.send("grown")
 
 
-def talk_until_killed(place: Place, prefix: str, report: Connection) -> None:
+def talk_until_killed(kind: str, database: Path, prefix: str, report: Connection) -> None:
     """Open the session, run turn after turn, and close it between them."""
+    place = Place(kind, database)
 
     async def talk() -> None:
         async with _core_over(place) as core:
@@ -55,15 +58,16 @@ def talk_until_killed(place: Place, prefix: str, report: Connection) -> None:
     asyncio.run(talk())
 
 
-def lose_the_leaf(place: Place, report: Connection) -> None:
-    asyncio.run(move_leaf(place, "gone"))
+def lose_the_leaf(kind: str, database: Path, report: Connection) -> None:
+    asyncio.run(move_leaf(Place(kind, database), "gone"))
     report.send("lost")
 
 
-def open_and_read(place: Place, turn_id: str, report: Connection) -> None:
+def open_and_read(kind: str, database: Path, turn_id: str, report: Connection) -> None:
     """See to what a dead process has left, as the next one would, and report every stored node as
     its JSON, and the ids of the path. Opening closes an unfinished turn; one that is to be finished
     is, before the turn `turn_id`."""
+    place = Place(kind, database)
 
     async def read() -> tuple[list[str], list[str]]:
         async with _core_over(place) as core, core.session(SESSION) as session:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
+from functools import cache
 from typing import Any, Final
 
 FILE_EVENTS: Final = frozenset(
@@ -26,20 +26,23 @@ FILE_EVENTS: Final = frozenset(
 
 
 class Points(Enum):
-    """Beside what a process passes a point, apart from those that it names itself."""
+    """Where a process passes points."""
 
-    EVERYTHING = "statements and files"
-    WRITES = "the beginning and the end of every transaction that writes"
+    EVERYTHING = "beside statements and files, and where it says so itself"
+    WRITES = "where a transaction that writes begins and ends, and where it says so itself"
     BETWEEN_WRITES = "the same, but never inside a transaction"
+    INSIDE_WRITES = "the same, but inside a transaction and nowhere else"
 
 
 _BEFORE: Final[Mapping[Points, frozenset[str]]] = {
     Points.WRITES: frozenset({"BEGIN IMMEDIATE", "COMMIT"}),
     Points.BETWEEN_WRITES: frozenset({"BEGIN IMMEDIATE"}),
+    Points.INSIDE_WRITES: frozenset({"COMMIT"}),
 }
 _AFTER: Final[Mapping[Points, frozenset[str]]] = {
     Points.WRITES: frozenset({"BEGIN IMMEDIATE", "COMMIT"}),
     Points.BETWEEN_WRITES: frozenset({"COMMIT"}),
+    Points.INSIDE_WRITES: frozenset({"BEGIN IMMEDIATE"}),
 }
 
 
@@ -84,6 +87,11 @@ class Reaper:
                 # To this thread, which would run on for a while if another one had to take it.
                 signal.pthread_kill(threading.get_ident(), self._signal)
 
+    def here(self) -> None:
+        """A point of the process's own making."""
+        if self._points is not Points.INSIDE_WRITES:
+            self.point()
+
     def perish(self) -> None:
         """Die here, whatever point this is."""
         os.kill(os.getpid(), signal.SIGKILL)
@@ -127,8 +135,9 @@ class Reaper:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class WatchedConnection(sqlite3.Connection):
-    """A connection that passes a point before and after each statement."""
+class Watched(sqlite3.Connection):
+    """A connection, of whatever class besides, that passes a point before and after each
+    statement."""
 
     reaper: Reaper
 
@@ -160,7 +169,19 @@ class WatchedConnection(sqlite3.Connection):
 def watched_process(points: Points = Points.EVERYTHING) -> Reaper:
     """Watch this process from now on. For a process that is made to die."""
     reaper = Reaper(points)
-    WatchedConnection.reaper = reaper
-    sqlite3.connect = partial(sqlite3.connect, factory=WatchedConnection)
+    Watched.reaper = reaper
+    connect = sqlite3.connect
+
+    def watched(
+        *args: Any, factory: type[sqlite3.Connection] = sqlite3.Connection, **settings: Any
+    ) -> sqlite3.Connection:
+        return connect(*args, factory=_watched(factory), **settings)
+
+    sqlite3.connect = watched
     sys.addaudithook(reaper.on_event)
     return reaper
+
+
+@cache
+def _watched(factory: type[sqlite3.Connection]) -> type[sqlite3.Connection]:
+    return type(f"Watched{factory.__name__}", (Watched, factory), {})

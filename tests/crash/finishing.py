@@ -14,18 +14,18 @@ from typing import Any, Final, TypeVar
 from crash.accounts import Page, unknown_calls, wrong_at_the_end, wrong_in
 from crash.conftest import REPORT_TIMEOUT_S, ask, start
 from crash.dying import Death, Points
-from crash.long_turn import (
+from crash.lifetimes import (
     NEXT_TURN,
     RESUBMISSION,
     SESSION,
     TURN,
     Found,
     Life,
-    Script,
     live,
     look_after,
     make_template,
 )
+from crash.long_turn import Script
 from crash.outside import BEFORE_IT_BEGAN, lines_of, snapshot
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Place:
         life = self.life(seed, points)
         pages: list[Page] = []
         started = time.monotonic()
-        (passed,) = side_by_side([_one_life(self.processes, life, Death(), pages)], 1)
+        (passed,) = side_by_side([one_life(self.processes, life, Death(), pages)], 1)
         lasted_s = time.monotonic() - started
         assert passed is not None
         found = ask(self.processes, look_after, life)
@@ -153,7 +153,7 @@ def finished_after(
     lives = [(finisher, death) for death in (*deaths, Death())] + [(RESUBMISSION, Death())]
     for number, (finishes, death) in enumerate(lives):
         life = replace(life, number=number, finisher=finishes if number else RESUBMISSION)
-        passed = yield from _one_life(place.processes, life, death, pages)
+        passed = yield from one_life(place.processes, life, death, pages)
         wrong = [*wrong_in(pages[-1], script)]
         assert wrong == [], (life, death, wrong)
         if passed is not None and pages[-1].after.is_settled:
@@ -172,13 +172,13 @@ def poisoned(
     life, pages = place.life(seed, poison=act), list[Page]()
     for number in range(MOST_LIVES):
         life = replace(life, number=number, finisher=finisher if number else RESUBMISSION)
-        yield from _one_life(place.processes, life, Death(), pages)
+        yield from one_life(place.processes, life, Death(), pages)
         wrong = [*wrong_in(pages[-1], Script(seed))]
         assert wrong == [], (life, wrong)
         if not pages[-1].died:
             break
     last = replace(life, number=life.number + 1, finisher=NEXT_TURN)
-    yield from _one_life(place.processes, last, Death(), pages)
+    yield from one_life(place.processes, last, Death(), pages)
     assert not pages[-1].died
     return pages[:-1], (yield from _looked_after(place.processes, last))
 
@@ -191,7 +191,7 @@ def _looked_after(processes: ForkServerContext, life: Life) -> Story[Found]:
     return found
 
 
-def _one_life(
+def one_life(
     processes: ForkServerContext, life: Life, death: Death, pages: list[Page]
 ) -> Story[int | None]:
     """Append the page of this life; how many points it has passed, if it lived."""

@@ -16,11 +16,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Final
 
-from crash.accounts import Page, wrong_at_the_end, wrong_in
+from crash.accounts import Page, wrong_at_the_end, wrong_in, wrong_whoever_did_it
 from crash.conftest import REPORT_TIMEOUT_S, ask, start
 from crash.dying import Death, Points
 from crash.finishing import Place, Undisturbed
-from crash.long_turn import SESSION, TURN, Answer, Life, Script, live_on, look_after
+from crash.lifetimes import SESSION, TURN, Answer, Life, live_on, look_after
+from crash.long_turn import Script
 from crash.outside import BEFORE_IT_BEGAN, Line, Snapshot, lines_of, snapshot
 
 LEASE_MS: Final = 450
@@ -161,6 +162,36 @@ def overtaken(place: Place, undisturbed: Undisturbed, chance: random.Random) -> 
         told=Counter([told if isinstance(told, str) else "the answer"]),
         late=Counter(line.what for line in late),
     )
+
+
+def held_up(place: Place, undisturbed: Undisturbed, chance: random.Random) -> Overtaken:
+    """As `overtaken`, but the first is stopped inside a transaction, so that the second has to wait
+    until it goes on. Either of them may finish the turn then.
+
+    Raises `AssertionError` with everything that is wrong.
+    """
+    life = place.life(undisturbed.seed, Points.INSIDE_WRITES, lease_ms=LEASE_MS)
+    stop = Death(point=chance.randint(1, undisturbed.passed), stops=True)
+    first = Mortal(place, life, stop)
+    if not first.stands_still():
+        first.hears()
+        first.come_back()
+        return Overtaken()
+    _wait_until(snapshot(life.database, SESSION, TURN).lapses_at_ms)
+    second = Mortal(place, replace(life, number=1, lease_ms=None), Death())
+    time.sleep(chance.uniform(0, 0.2))
+    first.go_on()
+    told = (first.hears(), second.hears())
+    back = (second.come_back(), first.come_back())
+    found = ask(place.processes, look_after, life)
+    script, lines = Script(life.seed), lines_of(life.outside)
+    wrong = [*found.problems, *wrong_whoever_did_it(lines, script, found, undisturbed.found)]
+    if {*back} != {found.answers[0]}:
+        wrong.append(f"those who came back were told {back}")
+    if not {each for each in told if isinstance(each, str)} <= {LOST, BUSY}:
+        wrong.append(f"the callers were told {told}")
+    assert wrong == [], (life, stop, told, wrong)
+    return Overtaken(stops=1, told=Counter([told[0] if isinstance(told[0], str) else "the answer"]))
 
 
 def _page_of(life: Life, before: Snapshot, answer: Answer | str, lines: list[Line]) -> Page:

@@ -10,7 +10,6 @@ import pytest
 
 from crash import branches
 from crash.conftest import REPORT_TIMEOUT_S, ask
-from facade.places import Place
 
 pytestmark = pytest.mark.crash
 
@@ -29,26 +28,28 @@ def test_no_kill_takes_a_node_from_the_store(
 ) -> None:
     """Turns, what the next process makes of them, and the healing of a lost leaf: whatever a kill
     interrupts, every node that was ever seen is still there, unchanged and in its place."""
-    place = Place(kind, tmp_path / "agents.db")
+    where = (kind, tmp_path / "agents.db")
     moments = random.Random(seed)
-    assert ask(processes, branches.grow_branches, place) == "grown"
-    nodes, path = ask(processes, branches.open_and_read, place, "after-growing")
+    assert ask(processes, branches.grow_branches, *where) == "grown"
+    nodes, path = ask(processes, branches.open_and_read, *where, "after-growing")
     assert len(nodes) - len(path) == 2 * NODES_PER_TURN
     for life in range(KILLS_PER_FILE):
         if moments.random() < 0.5:
-            assert ask(processes, branches.lose_the_leaf, place) == "lost"
-        _live_and_die(processes, place, f"t{life}", moments.uniform(0, LONGEST_LIFE_S))
-        after, after_path = ask(processes, branches.open_and_read, place, f"after-{life}")
+            assert ask(processes, branches.lose_the_leaf, *where) == "lost"
+        _live_and_die(processes, where, f"t{life}", moments.uniform(0, LONGEST_LIFE_S))
+        after, after_path = ask(processes, branches.open_and_read, *where, f"after-{life}")
         assert after[: len(nodes)] == nodes
         assert after_path[: len(path)] == path
         assert len(after) - len(nodes) == len(after_path) - len(path)
         nodes, path = after, after_path
 
 
-def _live_and_die(processes: ForkServerContext, place: Place, prefix: str, life_s: float) -> None:
+def _live_and_die(
+    processes: ForkServerContext, where: tuple[str, Path], prefix: str, life_s: float
+) -> None:
     ours, theirs = processes.Pipe()
     child = processes.Process(
-        target=branches.talk_until_killed, args=(place, prefix, theirs), daemon=True
+        target=branches.talk_until_killed, args=(*where, prefix, theirs), daemon=True
     )
     child.start()
     theirs.close()

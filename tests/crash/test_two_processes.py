@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.crash, pytest.mark.anyio]
 SESSION = "shared"
 
 
-def hold_the_session(place: Place, report: Connection) -> None:
+def hold_the_session(kind: str, database: Path, report: Connection) -> None:
     """Run a turn whose model never answers; say when it has begun."""
-    asyncio.run(_hold(place, report))
+    asyncio.run(_hold(Place(kind, database), report))
 
 
 async def _hold(place: Place, report: Connection) -> None:
@@ -53,7 +53,7 @@ async def test_the_second_process_is_refused_and_takes_over_from_a_killed_one(
     """Refused before any work, with an error that says "later"; then no wait for the lease. What
     the first has begun is finished by the second, or closed where it is not on record."""
     place = Place(kind, tmp_path / "agents.db")
-    child, ours = start(processes, hold_the_session, (place,))
+    child, ours = start(processes, hold_the_session, (kind, place.database))
     assert await asyncio.to_thread(ours.poll, REPORT_TIMEOUT_S)
     assert ours.recv() == "running"
     ours.close()
@@ -87,11 +87,11 @@ ROUNDS = 10
 
 
 def contend(
-    place: Place, name: str, rounds: list[str], barrier: Barrier, parent: Connection
+    kind: str, database: Path, name: str, rounds: list[str], barrier: Barrier, parent: Connection
 ) -> None:
     """In each session of `rounds`, start a turn at the same instant as everybody else at the
     barrier, and again if it was refused. The model answers when the parent says so."""
-    asyncio.run(_contend(place, name, rounds, barrier, parent))
+    asyncio.run(_contend(Place(kind, database), name, rounds, barrier, parent))
 
 
 async def _contend(
@@ -127,7 +127,9 @@ class Contenders:
         # Held, for its semaphores are unlinked with it.
         self._barrier = processes.Barrier(2)
         self._started: dict[str, tuple[ForkServerProcess, Connection]] = {
-            name: start(processes, contend, (place, name, rounds, self._barrier))
+            name: start(
+                processes, contend, (place.kind, place.database, name, rounds, self._barrier)
+            )
             for name in ("a", "b")
         }
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from crash.conftest import process_server
 from crash.dying import Death, Points
 from crash.finishing import Place, Story, Tally, finished_after, side_by_side
-from crash.long_turn import FINISHERS
-from crash.overtaken import Overtaken, overtaken
+from crash.lifetimes import FINISHERS
+from crash.overtaken import Overtaken, held_up, overtaken
 
 TURNS_PER_SEED = 20
 """How often the turn of one seed is cut off, after it was played undisturbed."""
@@ -54,9 +54,14 @@ def _kill(place: Place, arguments: argparse.Namespace) -> None:
 def _stop(place: Place, arguments: argparse.Namespace) -> None:
     started, total, chance = time.monotonic(), Overtaken(), random.Random(arguments.seed)
     while total.stops < arguments.stops:
-        undisturbed = place.undisturbed(chance.randrange(1_000_000), Points.BETWEEN_WRITES)
-        for _ in range(TURNS_PER_SEED):
-            total += overtaken(place, undisturbed, chance)
+        seed = chance.randrange(1_000_000)
+        between = place.undisturbed(seed, Points.BETWEEN_WRITES)
+        inside = place.undisturbed(seed, Points.INSIDE_WRITES)
+        for number in range(TURNS_PER_SEED):
+            if number % 4:
+                total += overtaken(place, between, chance)
+            else:
+                total += held_up(place, inside, chance)
         _tell(started, total)
 
 

@@ -1,5 +1,5 @@
 """Loaded by the server that forks the processes, which then need not build all of it each."""
 
-from crash.long_turn import rehearse
+from crash.lifetimes import rehearse
 
 rehearse()
