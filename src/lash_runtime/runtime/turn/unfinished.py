@@ -151,7 +151,6 @@ class TurnCloser:
         own = _from(messages, user_message_id(scope))
         closing = close_open_calls(own, "The process that ran this turn ended.")
         draft.reconcile(messages.extend(closing), now)
-        state = replace(state, graph=draft.graph)
         settlement = TurnSettlement(
             turn_id=row.turn_id,
             state=TurnState.INTERRUPTED,
@@ -164,7 +163,7 @@ class TurnCloser:
             state, draft, lease.fence(), settlement, messages=(*own, *closing), release=False
         )
         result = await self._store.commit_runtime_state(commit)
-        self._installed(state.after_commit(result), row.turn_id)
+        self._installed(state.after_commit(result, draft.graph), row.turn_id)
 
 
 def _scope_of(row: TurnRow, state: RuntimeSessionState) -> str:
