@@ -262,6 +262,21 @@ def test_a_copy_with_changes_is_a_value_of_its_own(
         change(made.Checked(low=1, high=2), high=0)
 
 
+@pytest.mark.parametrize("change", [dataclasses.replace, records.replace])
+def test_a_copy_of_a_plain_subclass_is_made_by_its_own_init(
+    made: SimpleNamespace, change: Callable[..., Any]
+) -> None:
+    """Whoever extends a value may have more to do than to keep its fields."""
+
+    class Doubling(made.Single):  # type: ignore[misc]
+        def __init__(self, value: int) -> None:
+            super().__init__(value * 2)
+
+    changed = change(Doubling(1), value=4)
+    assert type(changed) is Doubling
+    assert changed.value == 8
+
+
 def test_the_standard_functions_know_it(made: SimpleNamespace) -> None:
     """`fields`, `replace`, `asdict` and `copy` are how values are taken apart and changed."""
     value = made.Mixed(1, third=[1])

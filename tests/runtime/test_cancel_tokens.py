@@ -128,11 +128,11 @@ async def test_a_token_that_serves_for_long_keeps_none_of_the_children_it_had() 
         token.child().child().on_cancel(_nothing)()
         token.child()
 
-    assert _alive() == before
+    assert _alive() <= before
 
 
 def _alive() -> int:
-    """How many tokens there are; the collector is not waited for."""
+    """How many tokens there are, those included that only the collector could free."""
     return sum(isinstance(item, CancelToken) for item in gc.get_objects())
 
 

@@ -6,7 +6,7 @@ What a user said is told from what tools answered, which the transcript has unde
 from collections.abc import Iterable
 from typing import Final, Self
 
-from ..model.messages import Message, MessageRole, Part, PartKind
+from ..model.messages import Message, MessageRole, PartKind
 from ..model.nodes import SessionNodeRecord
 from ..model.records import dataclass
 
@@ -42,9 +42,12 @@ def digest_of(nodes: Iterable[SessionNodeRecord]) -> SessionDigest:
     count = asked = 0
     first = last = ""
     for node in nodes:
-        count += node.conversation is not None
-        message = _spoken(node)
-        if message is None:
+        record = node.conversation
+        if record is None:
+            continue
+        count += 1
+        message = record.message
+        if not _is_spoken(message):
             continue
         said = excerpt(message)
         last = said or last
@@ -75,12 +78,12 @@ def first_of_anybody(nodes: Iterable[SessionNodeRecord]) -> str:
 
 def excerpt(message: Message) -> str:
     """The beginning of what a message says; an image is told by a placeholder."""
-    said = (
+    said = [
         _IMAGE if part.kind is PartKind.IMAGE else part.content
         for part in message.parts
-        if _is_spoken(part)
-    )
-    text = "\n\n".join(piece for piece in said if piece.strip()).strip()
+        if part.kind not in _UNSPOKEN
+    ]
+    text = "\n\n".join([piece for piece in said if piece.strip()]).strip()
     if len(text) <= EXCERPT_CHARS:
         return text
     return text[: EXCERPT_CHARS - 1].rstrip() + "…"
@@ -89,10 +92,13 @@ def excerpt(message: Message) -> str:
 def _spoken(node: SessionNodeRecord) -> Message | None:
     """The message of `node`, if the user or the model speaks in it."""
     record = node.conversation
-    if record is None or record.message.role not in _SPEAKERS:
-        return None
-    return record.message if any(_is_spoken(part) for part in record.message.parts) else None
+    return record.message if record is not None and _is_spoken(record.message) else None
 
 
-def _is_spoken(part: Part) -> bool:
-    return part.kind not in _UNSPOKEN
+def _is_spoken(message: Message) -> bool:
+    # A loop, because each node that is stored is asked, and a generator costs more than its parts.
+    if message.role in _SPEAKERS:
+        for part in message.parts:
+            if part.kind not in _UNSPOKEN:
+                return True
+    return False

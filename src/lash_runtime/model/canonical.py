@@ -7,7 +7,7 @@ absent optional fields left out, so a new optional field leaves old hashes as th
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -16,9 +16,13 @@ def canonical_json(value: Any) -> bytes:
     """Encode `value` (plain JSON data or a model) canonically; raises `ValueError` on NaN."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _CANONICAL.encode(value).encode()
+
+
+# Kept, because `json.dumps` makes an encoder for each call that asks for anything unusual.
+_CANONICAL: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 
 
 def canonical_hash(value: Any) -> str:

@@ -19,6 +19,7 @@ from dataclasses import MISSING, Field, FrozenInstanceError, InitVar, fields, is
 from functools import partial
 from operator import attrgetter
 from reprlib import recursive_repr
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -37,16 +38,14 @@ else:
     def replace(record: object, /, **changes: object) -> object:
         """The standard function, for what the decorator has made."""
         made = type(record)
-        reader = _READERS.get(made)
-        if reader is None:
-            names = [member.name for member in fields(made)]
-            reader = _READERS[made] = (names, _values(names))
-        names, values = reader
-        return made(**(dict(zip(names, values(record), strict=True)) | changes))
+        copy = _COPIES.get(made)
+        if copy is None:
+            copy = _COPIES[made] = _copy(made)
+        return copy(record, **changes)
 
 
-_READERS: dict[type, tuple[list[str], Callable[[object], tuple[Any, ...]]]] = {}
-"""The names of a class's fields and what reads them all, from its first `replace` on."""
+_COPIES: dict[type, Callable[..., object]] = {}
+"""What makes a changed copy of a class's instances, from its first `replace` on."""
 
 Methods = dict[str, Callable[..., Any]]
 
@@ -109,6 +108,28 @@ def _init(made: Any, members: Sequence[Field[Any]]) -> Callable[..., None]:
     init.__module__, init.__qualname__ = made.__module__, f"{made.__qualname__}.__init__"
     init.__annotations__ = {member.name: member.type for member in members} | {"return": None}
     return init
+
+
+def _copy(made: Any) -> Callable[..., object]:
+    """Compiled as `__init__` is, and spares it: what is kept is not handed over by its name."""
+    names = [member.name for member in fields(made)]
+    slots = vars(made)
+    if not all(isinstance(slots.get(name), MemberDescriptorType) for name in names):
+        return dataclasses.replace  # a plain subclass may have an `__init__` of its own
+    scope: dict[str, Any] = {"__made__": made, "__kept__": object()}
+    scope |= {f"__set_{name}__": slots[name].__set__ for name in names}
+    body = ["__copy__ = __made__.__new__(__made__)"]
+    for name in names:
+        value = f"__record__.{name} if {name} is __kept__ else {name}"
+        body.append(f"__set_{name}__(__copy__, {value})")
+    if hasattr(made, "__post_init__"):
+        body.append("__copy__.__post_init__()")
+    body.append("return __copy__")
+    parameters = ", ".join(["__record__", "/", *(["*"] if names else [])])
+    parameters += "".join(f", {name}=__kept__" for name in names)
+    exec(f"def replace({parameters}):\n " + "\n ".join(body), scope)  # noqa: S102
+    copy: Callable[..., object] = scope["replace"]
+    return copy
 
 
 def _representation(names: Sequence[str]) -> Methods:

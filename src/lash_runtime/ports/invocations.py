@@ -131,5 +131,5 @@ def turn_effect_key(scope: RuntimeScope, kind: RuntimeEffectKind, effect_id: str
     """The replay key of an effect that a turn asks for directly."""
     return (
         f"{scope.session_id}:{scope.turn_id}:{scope.turn_index}:"
-        f"{scope.protocol_iteration}:{kind.value}:{effect_id}"
+        f"{scope.protocol_iteration}:{kind}:{effect_id}"
     )

@@ -187,7 +187,7 @@ async def _commit(
         store = runtime.require_store("be changed")
         commit = commit_of_state(state, runtime.state, fence)
         try:
-            state = state.after_commit(await store.commit_runtime_state(commit))
+            state = state.after_commit(await store.commit_runtime_state(commit), state.graph)
         except StoreError as error:
             raise fault_of_commit(error, runtime.session_id) from error
     runtime.install(state)

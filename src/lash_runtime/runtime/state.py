@@ -128,13 +128,14 @@ class RuntimeSessionState:
         )
         return replace(self, policy=policy, agent_frames=frames)
 
-    def after_commit(self, result: RuntimeCommitResult) -> Self:
-        """What the store's answer says about this state."""
+    def after_commit(self, result: RuntimeCommitResult, graph: SessionGraph) -> Self:
+        """This state once the store has answered a commit of `graph`."""
         manifest = result.manifest
         return replace(
             self,
+            graph=graph,
             head_revision=result.head_revision,
-            head_leaf_node_id=self.graph.leaf_node_id,
+            head_leaf_node_id=graph.leaf_node_id,
             checkpoint_ref=result.checkpoint_ref,
             graph_replace_required=False,
             components=HydratedSessionCheckpoint(

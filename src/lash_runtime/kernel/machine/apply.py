@@ -34,12 +34,19 @@ from .states import (
 )
 
 
-def apply_actions(turn: TurnContext, actions: Sequence[DriverAction]) -> None:
-    """Apply a driver's answer; without a start or an end the state stays as it is.
+def apply_actions(
+    turn: TurnContext, actions: Sequence[DriverAction], *, may_stay: bool = True
+) -> None:
+    """Apply a driver's answer; without a start or an end the state stays as it is, if it may.
 
     Raises `ProtocolDriverError` when `actions` break the rules; the turn is then unchanged.
     """
     start, finish = _ending(actions)
+    if start is None and finish is None and not may_stay:
+        raise ProtocolDriverError(
+            f"{type(turn.config.driver).__name__} began iteration {turn.iteration} "
+            "without starting anything"
+        )
     history_changed = False
     for action in actions:
         match action:
@@ -66,11 +73,6 @@ def apply_actions(turn: TurnContext, actions: Sequence[DriverAction]) -> None:
         turn.finish(finish.outcome)
     elif start is not None:
         turn.wait_in(_waiting_for(start, turn.next_effect_id()))
-
-
-def starts_or_finishes(actions: Sequence[DriverAction]) -> bool:
-    """Whether the turn goes somewhere with `actions`."""
-    return _ending(actions) != (None, None)
 
 
 def _ending(actions: Sequence[DriverAction]) -> tuple[StartAction | None, Finish | None]:

@@ -21,7 +21,7 @@ from .checkpoint import MachineCheckpoint, restored_context, taken_checkpoint
 from .config import TurnMachineConfig
 from .context import TurnContext
 from .effects import Effect, Response
-from .states import MachineState, PrepareIteration, WaitingState, request_of
+from .states import PREPARE_ITERATION, MachineState, WaitingState, request_of
 from .transitions import STEPS, TRANSITIONS
 
 
@@ -92,7 +92,7 @@ class TurnMachine:
         transition = TRANSITIONS.get((type(state), type(response)))
         if transition is not None and response.effect_id == turn.effects_asked:
             # The wait is over, whatever the answer leads to.
-            turn.state = PrepareIteration()
+            turn.state = PREPARE_ITERATION
             transition.handle(turn, state, response)
 
     def fail_turn(self, error: ErrorEvent) -> None:

@@ -1,6 +1,6 @@
 """Where a turn can be. A state holds all that is needed to ask again for what it waits for."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ...model.checkpoints import CheckpointKind
 from ...model.llm import LlmRequest
@@ -29,6 +29,10 @@ class PrepareIteration:
     """The next poll asks the driver what to do."""
 
     type: Literal["prepare_iteration"] = "prepare_iteration"
+
+
+PREPARE_ITERATION: Final = PrepareIteration()
+"""Every answer leads here, if only for a moment."""
 
 
 @dataclass(frozen=True, slots=True)

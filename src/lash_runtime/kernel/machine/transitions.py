@@ -19,10 +19,9 @@ from ...model.session_events import ToolCallEvent
 from ...model.tool_results import CompletedToolCall, PendingToolCall, ToolCallOutput
 from ...model.tool_values import model_return
 from ..error_envelopes import provider_error_event, runtime_error_event
-from .apply import apply_actions, starts_or_finishes
+from .apply import apply_actions
 from .context import TurnContext
 from .delivery import begin_extra_iteration, take_delivery
-from .driver import ProtocolDriverError
 from .effects import (
     CheckpointDelivered,
     EnvironmentSynced,
@@ -34,6 +33,7 @@ from .effects import (
 )
 from .llm_answers import take_llm_response
 from .states import (
+    PREPARE_ITERATION,
     ContinueTurn,
     FinishWith,
     MachineState,
@@ -147,7 +147,7 @@ def begin_turn(turn: TurnContext) -> None:
     if turn.config.sync_execution_environment:
         _ask_for_environment(turn, update_machine_config=False)
     else:
-        turn.state = PrepareIteration()
+        turn.state = PREPARE_ITERATION
 
 
 def prepare_iteration(turn: TurnContext) -> None:
@@ -155,13 +155,7 @@ def prepare_iteration(turn: TurnContext) -> None:
     if turn.config.sync_execution_environment and not synced:
         _ask_for_environment(turn, update_machine_config=True)
         return
-    driver = turn.config.driver
-    actions = driver.prepare_protocol_iteration(turn)
-    if not starts_or_finishes(actions):
-        raise ProtocolDriverError(
-            f"{type(driver).__name__} began iteration {turn.iteration} without starting anything"
-        )
-    apply_actions(turn, actions)
+    apply_actions(turn, turn.config.driver.prepare_protocol_iteration(turn), may_stay=False)
 
 
 _DRIVER_DECIDES: Final[frozenset[type[MachineState]]] = frozenset(

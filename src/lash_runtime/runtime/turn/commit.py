@@ -1,11 +1,11 @@
 """Builds commits: a turn's progress, its end, and what a session holds without a turn."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ...kernel.draft import TurnDraft
 from ...model.canonical import canonical_hash
 from ...model.messages import Message, Part
-from ...model.records import replace
 from ...model.usage import TokenLedgerEntry
 from ...ports.commit import (
     GraphAppend,
@@ -60,8 +60,11 @@ def settling_commit(
 
     `messages` are those of the turn; its stamp covers what they say.
     """
-    return replace(
-        progress_commit(state, draft, fence, stored=stored),
+    return _commit(
+        state,
+        graph_delta(state, draft),
+        fence,
+        stored,
         usage_deltas=usage,
         turn_commit=RuntimeTurnCommitStamp(
             session_id=state.session_id,
@@ -89,7 +92,7 @@ def commit_of_state(
         graph = GraphReplaceFull(nodes=state.graph.nodes, leaf_node_id=leaf)
     elif added:
         graph = GraphAppend(nodes=added, leaf_node_id=leaf)
-    return replace(_commit(state, graph, fence), release_session_execution_lease=fence)
+    return _commit(state, graph, fence, release_session_execution_lease=fence)
 
 
 def _commit(
@@ -97,7 +100,9 @@ def _commit(
     graph: GraphCommitDelta,
     fence: SessionExecutionLeaseFence,
     stored: tuple[str, ...] = (),
+    **more: Any,
 ) -> RuntimeCommit:
+    """The commit of `state` with that graph; `more` is what else it carries, field by field."""
     return RuntimeCommit(
         session_id=state.session_id,
         expected_head_revision=state.head_revision,
@@ -108,6 +113,7 @@ def _commit(
         graph=graph,
         checkpoint=state.checkpoint(),
         committed_attachment_ids=tuple(sorted({*stored, *_attachment_ids(graph)})),
+        **more,
     )
 
 

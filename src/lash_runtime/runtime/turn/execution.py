@@ -106,6 +106,7 @@ class TurnExecution:
         )
         self._draft.reconcile(self._messages, self._now())
         self._events: list[EventRecord] = []
+        self._latest_scope: RuntimeScope | None = None
         self._follow_calls()
 
     async def run_effects(self) -> None:
@@ -229,7 +230,7 @@ class TurnExecution:
         if result.replayed:
             # An earlier commit of this turn stands, with nodes that this draft does not have.
             return await self._runtime.load()
-        return state.after_commit(result)
+        return state.after_commit(result, state.graph)
 
     def _keep_progress(self, progress: Progress | Done) -> None:
         """Take what the machine has finished into the draft, once no call in it is open."""
@@ -259,9 +260,8 @@ class TurnExecution:
         if self._guard is None:
             return
         self._guard.ensure_held()
-        state = replace(self._state, graph=self._draft.graph)
         commit = progress_commit(
-            state, self._draft, self._guard.fence(), stored=self._attachments.pending
+            self._state, self._draft, self._guard.fence(), stored=self._attachments.pending
         )
         store = self._runtime.require_store("store progress")
         try:
@@ -275,7 +275,7 @@ class TurnExecution:
             return
         if result.cancel_request is not None:
             self._request.cancel.ask(result.cancel_request)
-        self._state = state.after_commit(result)
+        self._state = self._state.after_commit(result, self._draft.graph)
         self._draft.mark_committed()
         self._attachments.committed(commit.committed_attachment_ids)
 
@@ -325,12 +325,16 @@ class TurnExecution:
         return self._runtime.provider_for(self._policy.provider_id)
 
     def _scope(self, iteration: int) -> RuntimeScope:
-        return RuntimeScope(
-            session_id=self._runtime.session_id,
-            turn_id=self._request.turn_id,
-            turn_index=self._state.turn_index,
-            protocol_iteration=iteration,
-        )
+        """The same one for all effects of an iteration."""
+        scope = self._latest_scope
+        if scope is None or scope.protocol_iteration != iteration:
+            scope = self._latest_scope = RuntimeScope(
+                session_id=self._runtime.session_id,
+                turn_id=self._request.turn_id,
+                turn_index=self._state.turn_index,
+                protocol_iteration=iteration,
+            )
+        return scope
 
     def _ledger_entries(self, turn: AssembledTurn) -> tuple[TokenLedgerEntry, ...]:
         if turn.usage.total == 0:

@@ -171,7 +171,6 @@ class TurnCloser:
         own = _from(messages, user_message_id(scope))
         closing = close_open_calls(own, "The process that ran this turn ended.")
         draft.reconcile(messages.extend(closing), now)
-        state = replace(state, graph=draft.graph)
         settlement = TurnSettlement(
             turn_id=row.turn_id,
             state=TurnState.INTERRUPTED,
@@ -185,7 +184,7 @@ class TurnCloser:
             state, draft, lease.fence(), settlement, messages=(*own, *closing), release=False
         )
         result = await self._store.commit_runtime_state(commit)
-        self._installed(state.after_commit(result), row.turn_id)
+        self._installed(state.after_commit(result, draft.graph), row.turn_id)
 
     async def _effects(self, row: TurnRow) -> tuple[EffectSummary, ...]:
         """What the turn had done, for the row to keep: its journal goes with it."""

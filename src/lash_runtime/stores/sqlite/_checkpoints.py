@@ -6,10 +6,9 @@ its state. What neither the head nor a frame refers to any more goes with the co
 superseded it, so that a session of many turns keeps one checkpoint and not many.
 """
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
@@ -27,6 +26,7 @@ from ...ports.session_state import (
 from . import _blobs
 from ._blobs import BuiltinBlobProfile, Shelf
 from ._records import decode
+from ._texts import CommitTexts, StoredCheckpoint
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -46,20 +46,13 @@ LOAD_MANIFEST: Final = """
 DELETE_MANIFEST: Final = "DELETE FROM checkpoints WHERE session_id = ?"
 
 
-class StoredCheckpoint(NamedTuple):
-    """A manifest with its ref and the text that both are made of."""
-
-    ref: BlobRef
-    manifest: SessionCheckpoint
-    text: str
-
-
 def save(
     db: sqlite3.Connection,
     session_id: str,
     given: HydratedSessionCheckpoint,
     frames: Iterable[AgentFrameRecord],
     profile: BuiltinBlobProfile,
+    texts: CommitTexts,
 ) -> StoredCheckpoint:
     """Store `given` as the one checkpoint of the session."""
     shelf = Shelf(db, session_id, profile)
@@ -82,8 +75,7 @@ def save(
             *(frame.execution_state_ref for frame in frames),
         }
     )
-    text = canonical_json(manifest)
-    stored = StoredCheckpoint(hashlib.sha256(text).hexdigest(), manifest, text.decode())
+    stored = texts.checkpoint(manifest)
     db.execute(SAVE_MANIFEST, (session_id, stored.ref, stored.text))
     return stored
 

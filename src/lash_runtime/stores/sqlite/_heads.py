@@ -65,15 +65,15 @@ def load(db: sqlite3.Connection, session_id: str) -> tuple[HeadRow, SessionHeadM
     return HeadRow(*row[:4]), meta
 
 
-def save(db: sqlite3.Connection, row: HeadRow, meta: SessionHeadMeta) -> None:
+def save(db: sqlite3.Connection, session_id: str, row: HeadRow, head_json: str) -> None:
     db.execute(
         SAVE,
         (
-            meta.session_id,
+            session_id,
             row.revision,
             row.leaf_node_id,
             row.checkpoint_ref,
             row.turn_index,
-            meta.model_dump_json(),
+            head_json,
         ),
     )

@@ -63,6 +63,7 @@ from . import (
 from ._blobs import BuiltinBlobProfile
 from ._heads import HeadRow
 from ._leases import StoredLane
+from ._texts import CommitTexts
 
 
 def read(
@@ -103,6 +104,7 @@ def commit(
     commit: RuntimeCommit,
     now_ms: int,
     profile: BuiltinBlobProfile,
+    texts: CommitTexts,
 ) -> RuntimeCommitResult:
     if commit.session_id != session_id:
         raise SessionBindingMismatch(
@@ -132,7 +134,9 @@ def commit(
             now_ms=now_ms,
         )
     _apply_graph(db, session_id, commit.graph, now_ms)
-    checkpoint = _checkpoints.save(db, session_id, commit.checkpoint, commit.agent_frames, profile)
+    checkpoint = _checkpoints.save(
+        db, session_id, commit.checkpoint, commit.agent_frames, profile, texts
+    )
     asked = None
     if commit.turn_settlement is None:
         asked = _turns.cancel_request_under(db, session_id, lease.fencing_token)
@@ -144,13 +148,14 @@ def commit(
     )
     _heads.save(
         db,
+        session_id,
         HeadRow(
             result.head_revision,
             commit.graph.leaf_node_id,
             checkpoint.ref,
             commit.checkpoint.turn_state.turn_index,
         ),
-        _head_meta(commit),
+        texts.head(commit),
     )
     _usage.add(db, session_id, commit.usage_deltas)
     for work in commit.completed_queue_claims:
@@ -334,10 +339,9 @@ def _empty(db: sqlite3.Connection, session_id: str, now_ms: int) -> None:
     head = _heads.load(db, session_id)
     if head is not None:
         row, meta = head
+        bare = SessionHeadMeta(session_id=session_id, config=meta.config)
         _heads.save(
-            db,
-            HeadRow(row.revision + 1, None, None, 0),
-            SessionHeadMeta(session_id=session_id, config=meta.config),
+            db, session_id, HeadRow(row.revision + 1, None, None, 0), bare.model_dump_json()
         )
 
 
@@ -356,15 +360,6 @@ def _apply_graph(
             _sessions.replace(db, session_id, digest_of(whole), now_ms)
         case _:
             assert_never(delta)
-
-
-def _head_meta(commit: RuntimeCommit) -> SessionHeadMeta:
-    return SessionHeadMeta(
-        session_id=commit.session_id,
-        config=commit.config,
-        agent_frames=commit.agent_frames,
-        current_agent_frame_id=commit.current_agent_frame_id,
-    )
 
 
 def _release(lane: StoredLane, commit: RuntimeCommit) -> None:

@@ -5,7 +5,8 @@ from typing import Final
 
 from ...ports.commit import RuntimeCommitResult, RuntimeTurnCommitStamp
 from ...ports.store_errors import RuntimeTurnCommitConflict
-from ._checkpoints import StoredCheckpoint, decode_manifest
+from ._checkpoints import decode_manifest
+from ._texts import StoredCheckpoint
 
 LOAD: Final = """
     SELECT turn_commit_hash, head_revision, checkpoint_ref, manifest_json

@@ -33,6 +33,7 @@ from ._leases import StoredLane
 from ._scope import StorageScope
 from ._session_database import SessionDatabase
 from ._store_maintenance import SqliteStoreMaintenance
+from ._texts import CommitTexts
 from ._waiting import SqliteQueuedWork, SqliteTurnInputs
 
 NODE_BYTES = 1024
@@ -48,12 +49,13 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
     is carried through.
     """
 
-    __slots__ = ("_policy", "_session_id")
+    __slots__ = ("_policy", "_session_id", "_texts")
 
     def __init__(self, scope: StorageScope, session_id: str, generation: int) -> None:
         super().__init__(scope, SessionDatabase(scope, session_id, generation))
         self._session_id = session_id
         self._policy: tuple[SessionPolicy, str] | None = None
+        self._texts = CommitTexts()
 
     @property
     def durability_tier(self) -> DurabilityTier:
@@ -76,7 +78,12 @@ class SqliteSessionStore(SqliteTurnInputs, SqliteQueuedWork, SqliteStoreMaintena
     async def commit_runtime_state(self, commit: RuntimeCommit) -> RuntimeCommitResult:
         def body(db: sqlite3.Connection) -> RuntimeCommitResult:
             return _session.commit(
-                db, self._session_id, commit, self._now_ms(), self._scope.blob_profile
+                db,
+                self._session_id,
+                commit,
+                self._now_ms(),
+                self._scope.blob_profile,
+                self._texts,
             )
 
         graph = commit.graph
