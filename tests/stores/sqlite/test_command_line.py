@@ -15,6 +15,8 @@ from typing import Any
 import anyio
 import pytest
 
+from lash_runtime.ports.invocations import RuntimeEffectKind
+from lash_runtime.ports.journal import EffectIdentity, EffectRecorded, EffectReserved
 from lash_runtime.ports.session_state import FullGraph
 from lash_runtime.stores.sqlite import SqliteStorage
 from lash_runtime.stores.sqlite._commands import main
@@ -204,6 +206,80 @@ async def test_export_writes_a_session_as_lines_of_json(run: Run, path: Path) ->
     assert (rest[2]["model"], rest[2]["input_tokens"]) == ("m1", 7)
     assert (rest[3]["turn_id"], rest[3]["state"]) == ("t1", "committed")
     assert rest[3]["result"]["outcome"]
+
+
+async def an_inspected(path: Path, session_id: str = "café", turn_id: str = "t2") -> None:
+    """A turn that runs: one call is on record, and of another nobody knows."""
+    async with SqliteStorage(path) as storage:
+        store = await a_store(storage, session_id)
+        turn = await accepted(
+            store, an_acceptance(turn_id, "secret words", session_id=session_id, journaled=True)
+        )
+        known, unknown = (
+            EffectIdentity(
+                replay_key=f"{session_id}:{turn_id}:{turn.row.turn_index}:0:tool_batch:3:child:{index}:c{index}",
+                kind=RuntimeEffectKind.TOOL_ATTEMPT,
+                position="3",
+                subject=name,
+                components={},
+            )
+            for index, name in enumerate(("look", "pay"))
+        )
+        await store.write_journal(
+            turn.lease.fence(),
+            turn_id,
+            [
+                EffectReserved(effect=known),
+                EffectRecorded(effect=known, outcome='"a secret"'),
+                EffectReserved(effect=unknown),
+                EffectReserved(effect=unknown),
+            ],
+        )
+
+
+async def test_inspect_prints_what_a_turn_did(run: Run, path: Path) -> None:
+    """Each effect with how often it was begun, and nothing of what was said."""
+    await an_inspected(path)
+    done = await run("inspect", path, "t2")
+    assert (done.code, done.stderr) == (0, "")
+    assert "state: running" in done.stdout
+    assert done.stdout.splitlines()[-2:] == [
+        "0:tool_batch:3:child:0:c0: tool_attempt look, recorded",
+        "0:tool_batch:3:child:1:c1: tool_attempt pay, of unknown outcome, begun 2 times",
+    ]
+    assert "secret" not in done.stdout
+    report = said(await run("inspect", path, "t2", "--json"))
+    assert [effect["subject"] for effect in report["effects"]] == ["look", "pay"]
+    assert (report["session_id"], report["attempt"]) == ("café", 1)
+
+
+async def test_inspect_of_a_turn_that_is_over_tells_how_it_ended(run: Run, path: Path) -> None:
+    """Also as a command of the package itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lash_runtime", "inspect", path, "t1", "--json"],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+    report = json.loads(done.stdout)
+    assert (report["state"], report["outcome"]["kind"]) == ("committed", "finished")
+    assert report["effects"] == []
+    assert "no effect is on record" in (await run("inspect", path, "t1")).stdout
+
+
+async def test_inspect_asks_which_session_is_meant(run: Run, path: Path) -> None:
+    """A turn id is one within its session."""
+    await an_inspected(path)
+    await an_inspected(path, "other")
+    done = await run("inspect", path, "t2")
+    assert (done.code, done.stdout) == (3, "")
+    assert "café" in done.stderr
+    report = said(await run("inspect", path, "t2", "--session", "other", "--json"))
+    assert report["session_id"] == "other"
+    missing = await run("inspect", path, "never")
+    assert missing.code == 5
+    assert "no turn 'never'" in complaint(missing)
 
 
 async def test_export_of_what_does_not_exist_has_a_code_of_its_own(run: Run, path: Path) -> None:

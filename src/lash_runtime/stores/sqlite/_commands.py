@@ -1,12 +1,12 @@
 """The command line for operators: `python -m lash_runtime.stores.sqlite COMMAND DATABASE`.
 
-`info`, `check`, `backup` and `export` open the database so that they cannot change it; it may be
-in use. What a command has to say goes to the standard output, as JSON with `--json`; what went
-wrong goes to the standard error in one line.
+`info`, `check`, `backup`, `export` and `inspect` open the database so that they cannot change it;
+it may be in use. What a command has to say goes to the standard output, as JSON with `--json`; what
+went wrong goes to the standard error in one line.
 
 The exit codes are a contract: 0 it is done, 1 `check` has found something, 2 the command line is
 wrong, 3 it cannot be done and the message says why, 4 the database was busy and the command may
-be repeated, 5 there is no such session.
+be repeated, 5 there is no such session or turn.
 """
 
 import argparse
@@ -23,25 +23,28 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from ...ports.store_errors import StoreBackendError, StoreContended, StoreError
-from . import _backup, _check, _export, _inspection
+from . import _backup, _check, _export, _inspection, _turn_report
 from ._connections import open_read_only
 from ._failures import store_error
 from ._storage import SqliteStorage
 
 T = TypeVar("T")
 
+PROGRAM: Final = "python -m lash_runtime.stores.sqlite"
+
 DONE: Final = 0
 PROBLEMS_FOUND: Final = 1
 FAILED: Final = 3
 BUSY: Final = 4
 NO_SUCH_SESSION: Final = 5
+"""Or turn."""
 INTERRUPTED: Final = 130
 """What a shell reports of a program that was stopped by Ctrl-C."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Run one command and return its exit code. A wrong command line raises `SystemExit(2)`."""
-    asked = _parser().parse_args(arguments)
+    asked = _parser(program).parse_args(arguments)
     try:
         if not os.path.exists(asked.database):
             raise StoreBackendError(f"{asked.database} does not exist")
@@ -111,6 +114,37 @@ def _export_session(asked: argparse.Namespace) -> int:
     return DONE
 
 
+def _inspect_turn(asked: argparse.Namespace) -> int:
+    def look(db: sqlite3.Connection) -> list[dict[str, Any]]:
+        named = asked.session
+        sessions = _turn_report.sessions_of(db, asked.turn) if named is None else (named,)
+        found = (_turn_report.report(db, session_id, asked.turn) for session_id in sessions)
+        return [report for report in found if report is not None]
+
+    reports = _looking(asked, look)
+    if not reports:
+        _grumble(f"{asked.database} has no turn {asked.turn!r}")
+        return NO_SUCH_SESSION
+    if len(reports) > 1:
+        _grumble(f"turn {asked.turn!r} is one of several sessions, name one with --session:")
+        for report in reports:
+            _grumble(f"  {report['session_id']}")
+        return FAILED
+    (report,) = reports
+    if asked.json:
+        _show(asked, report)
+        return DONE
+    effects = report.pop("effects")
+    _show(asked, {name: value for name, value in report.items() if value not in (None, [])})
+    for effect in effects:
+        runs = "" if effect["runs"] == 1 else f", begun {effect['runs']} times"
+        state = "recorded" if effect["recorded"] else "of unknown outcome"
+        _say(f"{effect['key']}: {effect['kind']} {effect['subject']}, {state}{runs}")
+    if not effects:
+        _say("no effect is on record besides its model calls")
+    return DONE
+
+
 def _vacuum(asked: argparse.Namespace) -> int:
     _looking(asked, lambda _: None)  # a database that is not ours is refused before it is opened
     _show(asked, asyncio.run(_vacuumed(asked.database, asked.keep_turns)))
@@ -166,12 +200,12 @@ def _days(text: str) -> float:
 _MOST_DAYS: Final = 36_500
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lash_runtime.stores.sqlite",
+        prog=program,
         description="Look after a database of sessions. It may be in use.",
         epilog="exit codes: 0 done, 1 check found problems, 2 wrong command line, 3 failed, "
-        "4 busy, 5 no such session",
+        "4 busy, 5 no such session or turn",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -203,4 +237,9 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "export", _export_session, "write a session as lines of JSON", as_json=False
     ).add_argument("session", metavar="SESSION")
+    inspect = command("inspect", _inspect_turn, "say what a turn did, effect by effect")
+    inspect.add_argument("turn", metavar="TURN", help="the id of the turn")
+    inspect.add_argument(
+        "--session", metavar="SESSION", help="its session, if several have a turn of that id"
+    )
     return parser
