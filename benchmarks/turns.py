@@ -96,7 +96,7 @@ async def ten_ms(number: int) -> int:
     return number
 
 
-def _calls(name: str, *, rounds: int, width: int) -> ScriptedProvider:
+def calls_of(name: str, *, rounds: int, width: int) -> ScriptedProvider:
     """A model that asks for `width` calls in each of `rounds` rounds, then answers."""
 
     def reply(request: LlmRequest) -> LlmResponse:
@@ -114,15 +114,17 @@ def _calls(name: str, *, rounds: int, width: int) -> ScriptedProvider:
 
 
 async def sequential_tools(place: Path) -> Row:
-    """Five rounds of one call each: what a round adds to a turn, its progress commit included."""
-    provider = _calls("instant", rounds=5, width=1)
-    async with _warm_session(place / "seq.db", provider=provider, tools=[instant]) as session:
+    """Five rounds of one call each: what a round adds to a turn, its progress commit included. A
+    journal, which takes the place of that commit, is measured by itself."""
+    provider = calls_of("instant", rounds=5, width=1)
+    parts = {"provider": provider, "tools": [instant], "journal": False}
+    async with _warm_session(place / "seq.db", **parts) as session:
         with_tools = p50(await timed(100, lambda: session.turn("go").run()))
-    async with _warm_session(place / "plain.db") as session:
+    async with _warm_session(place / "plain.db", journal=False) as session:
         plain = p50(await timed(100, lambda: session.turn("go").run()))
     ms = (with_tools - plain) / 5
     return Row(
-        measure="tool call, 5 in sequence, each",
+        measure="tool call, 5 in sequence, each, progress committed after each",
         floor=f"{raw_commit_ms(place / 'rawseq.db'):.2f} ms, one commit",
         figure=f"{ms:.2f} ms",
         target="1 ms",
@@ -137,7 +139,7 @@ async def parallel_tools(place: Path) -> Row:
                 group.create_task(asyncio.sleep(0.010))
 
     floor = p50(await timed(50, plain_gather)) - 10 + raw_turn_ms(place / "rawpar.db")
-    provider = _calls("ten_ms", rounds=1, width=10)
+    provider = calls_of("ten_ms", rounds=1, width=10)
     async with _warm_session(place / "par.db", provider=provider, tools=[ten_ms]) as session:
         over = p50(await timed(60, lambda: session.turn("go").run())) - 10
     return Row(
