@@ -37,7 +37,6 @@ from .ports.session_catalogue import (
     SessionPage,
     SessionQuery,
 )
-from .ports.signals import StoreSignals
 from .ports.storage import SessionStoreCreateRequest, SessionStoreFactory
 from .ports.turn_ledger import TurnRow
 from .ports.turn_persistence import TurnPersistence
@@ -331,7 +330,7 @@ class LashCore:
     def _start_background(self, env: RuntimeEnvironment) -> None:
         """What goes on for as long as the core is open. All of it is the task owner's."""
         wiring = self._wiring
-        signals: StoreSignals | None = getattr(wiring.storage, "signals", None)
+        signals = wiring.signals
         if signals is not None:
             env.tasks.start(hear_cancels(env, signals), name="lash-cancels")
         if wiring.recover and wiring.session_stores is not None:

@@ -30,6 +30,7 @@ from .ports.leases import LeaseOwnerIdentity, LeaseTimings
 from .ports.protocol import TurnProtocol
 from .ports.provider import ResolvedProvider, RuntimeProviderResolver
 from .ports.replay import LiveReplayStore
+from .ports.signals import StoreSignals
 from .ports.storage import SessionStoreFactory, Storage
 from .ports.tools import ToolProvider
 from .providers.resolver import EmptyProviderResolver, SingleProviderResolver
@@ -45,6 +46,7 @@ from .runtime.session_attachments import MAX_ATTACHMENT_BYTES
 from .runtime.tasks import TaskOwner
 from .runtime.turn_registry import TurnRegistry
 from .stores.local_process import local_process_liveness
+from .stores.local_signals import LocalSignals
 from .tools import ToolCatalog
 from .tools.errors import ToolCatalogError
 
@@ -114,6 +116,7 @@ class CoreParts:
             residency=self.residency,
             replay=replay,
             own_replay=own_replay,
+            signals=_signals_of(self.storage) if self.session_stores is None else None,
             lease_timings=self.lease_timings,
             recover=self.recover,
             clock=clock,
@@ -152,7 +155,8 @@ class CoreParts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreWiring:
     """The resolved parts of one core. `own_replay` is the replay store if it is the core's own,
-    to be closed with it. `waits_go_with_sessions` says that deleting a session ends its waits,
+    to be closed with it. `signals` tell what is committed to the session stores, if anybody
+    does. `waits_go_with_sessions` says that deleting a session ends its waits,
     because one storage keeps both."""
 
     protocol: TurnProtocol
@@ -171,6 +175,7 @@ class CoreWiring:
     residency: Residency
     replay: LiveReplayStore
     own_replay: InMemoryLiveReplayStore | None
+    signals: StoreSignals | None
     lease_timings: LeaseTimings
     recover: bool
     clock: Clock
@@ -207,6 +212,7 @@ class CoreWiring:
             lanes=SessionLanes(),
             cells=ObservationCells(replay=self.replay),
             bell=RecoveryBell(),
+            signals=self.signals or LocalSignals(),
         )
 
 
@@ -221,6 +227,10 @@ def _keeper_of_waits(host: EffectHost | None, storage: Storage | None) -> AwaitE
     if keeps_waits(host) and not isinstance(host, EmbeddedEffectHost):
         return waits_of(host)
     return _waits_of(storage) or InlineAwaitEvents()
+
+
+def _signals_of(storage: Storage | None) -> StoreSignals | None:
+    return getattr(storage, "signals", None)
 
 
 def _waits_of(storage: Storage | None) -> AwaitEventResolver | None:

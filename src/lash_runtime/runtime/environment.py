@@ -8,6 +8,7 @@ from ..ports.clock import Clock
 from ..ports.effects import EffectHost
 from ..ports.ids import IdSource
 from ..ports.protocol import TurnProtocol
+from ..ports.signals import StoreSignals
 from ..ports.storage import SessionStoreFactory
 from ..providers.shares import ProviderShares
 from ..tools.catalog import ToolCatalog
@@ -42,3 +43,4 @@ class RuntimeEnvironment:
     lanes: SessionLanes
     cells: ObservationCells
     bell: RecoveryBell
+    signals: StoreSignals

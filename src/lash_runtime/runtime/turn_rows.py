@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ..ports.clock import Clock
+from ..ports.signals import SignalFilter, SignalKind
 from ..ports.store_errors import StoreError
 from ..ports.turn_ledger import TurnRow, TurnState
+from ..ports.waiting import wait_until
 from .faults import RuntimeFault, SessionBusy, WiringMissing, fault_of_refresh
 from .lash_runtime import LashRuntime
 from .state import RuntimeSessionState
@@ -20,7 +21,7 @@ from .turn.settled import fault_of_replaced_history, result_of_row
 
 FIRST_PAUSE_S: Final = 0.025
 LONGEST_PAUSE_S: Final = 1.0
-"""Between two looks at a row that somebody else is to settle; each pause is twice the last."""
+"""Until the owner of a turn is first asked whether it lives, and at least until it is again."""
 
 
 async def find_row(runtime: LashRuntime, turn_id: str) -> TurnRow | None:
@@ -94,20 +95,20 @@ async def _wait_for_settlement(
     owner_due = begun + FIRST_PAUSE_S
     longest_s = runtime.env.keeper.timings.renew_interval_ms / 1000
     found: TurnRow | None = row
-    pauses = 0
-    while found is not None and not found.state.is_settled and not or_else():
-        await _news(clock, pauses)
-        pauses += 1
-        if (now := clock.now()) >= owner_due:
-            owner_due = now + min(max(now - begun, LONGEST_PAUSE_S), longest_s)
-            await _see_to_it_if_abandoned(runtime, found)
+
+    async def over() -> bool:
+        nonlocal found
         found = await find_row(runtime, row.turn_id)
+        return found is None or found.state.is_settled or or_else()
+
+    settled = SignalFilter.of(
+        SignalKind.TURN_SETTLED, session_id=row.session_id, turn_id=row.turn_id
+    )
+    while not await wait_until(over, runtime.env.signals, settled, clock=clock, deadline=owner_due):
+        now = clock.now()
+        owner_due = now + min(max(now - begun, LONGEST_PAUSE_S), longest_s)
+        await _see_to_it_if_abandoned(runtime, row if found is None else found)
     return found
-
-
-async def _news(clock: Clock, pauses: int) -> None:
-    """Return when the row may have changed."""
-    await clock.sleep(min(FIRST_PAUSE_S * 2 ** min(pauses, 8), LONGEST_PAUSE_S))
 
 
 async def _see_to_it_if_abandoned(runtime: LashRuntime, row: TurnRow) -> None:
