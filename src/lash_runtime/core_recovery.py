@@ -15,8 +15,8 @@ from .runtime.environment import RuntimeEnvironment
 from .runtime.hearing import hear_of_accepted_turns, hear_of_left_turns
 from .runtime.lash_runtime import LashRuntime, SessionBinding, knows_provider
 from .runtime.recovery import RecoveryDriver, UnfinishedTurn, all_unfinished, as_seen
-from .runtime.turn.finishing import finish_turn
-from .runtime.turn.stored_request import missing_wiring
+from .runtime.running_turns import RunningTurn
+from .runtime.turn.stored_request import missing_wiring, request_of_row
 from .wiring import CoreWiring
 
 
@@ -83,6 +83,11 @@ class CoreRecovery:
             owner=self._wiring.new_owner(),
         )
         try:
-            await finish_turn(runtime, turn.turn_id)
+            row = await store.load_turn(turn.session_id, turn.turn_id)
+            if row is None or row.state.is_settled:
+                return
+            finished = RunningTurn(runtime, request_of_row(row), None, left=True)
+            await finished.settled()
+            finished.outcome()
         finally:
             runtime.cell.release()

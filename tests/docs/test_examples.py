@@ -49,3 +49,29 @@ def test_the_durable_chat_survives_its_kill(tmp_path: Path) -> None:
     assert told.splitlines()[-1].strip() == (
         "acknowledged turns: 4, turns found: 4, duplicates: 0, partial turns: 0"
     )
+
+
+@pytest.mark.crash
+def test_what_was_counted_before_a_kill_is_not_counted_again(tmp_path: Path) -> None:
+    """Every process goes on where the last one has died, and the end is the same."""
+    lines: list[str] = []
+    environment = dict(os.environ, SECONDS_FOR_A_SHELF="0.15")
+    for shelves in (1, 2):
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", EXAMPLES / "crash_proof.py"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        with process:
+            for line in process.stdout:
+                lines.append(line)
+                if sum("model is asked" in told for told in lines) > shelves:
+                    process.kill()
+    last = run("crash_proof.py", tmp_path)
+    assert "goes on with the turn, attempt 3" in last
+    assert last.splitlines()[-1].endswith("There are 60 boxes on 5 shelves.")
+    asked = [line for line in [*lines, *last.splitlines()] if "the model is asked" in line]
+    assert len(asked) <= 5 + 2  # at most once more for each kill

@@ -4,7 +4,6 @@ A session can be given up only by its last handle, with no turn running or in li
 counted here, never guessed from garbage collection.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,12 +23,9 @@ from .followed_turn import FollowedTurn
 from .lash_runtime import LashRuntime
 from .running_turns import RunningTurn, RunningTurns
 from .tasks import OwnedTask
-from .turn.finishing import finish_turn
 from .turn.request import TurnRequest
 from .turn.sinks import TurnActivitySink
 from .turn.stored_request import missing_wiring
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -182,13 +178,7 @@ class OpenSession:
             if not missing_wiring(
                 row.required_wiring, self._runtime.env, self._runtime.has_provider
             ):
-                self._own(self._finish(row.turn_id), name=f"lash-finish-{row.turn_id}")
-
-    async def _finish(self, turn_id: str) -> None:
-        try:
-            await finish_turn(self._runtime, turn_id)
-        except RuntimeFault as fault:
-            log.warning("turn %r was not finished: %s", turn_id, fault)
+                self._turns.finish(self._runtime, row)
 
     def _own(self, work: Coroutine[Any, Any, T], *, name: str) -> OwnedTask[T]:
         """Run `work` in a task of the core, during which the session is in use."""

@@ -18,14 +18,17 @@ from anyio.lowlevel import checkpoint
 
 from ..model.records import replace
 from ..ports.session_cursor import SessionCursor
+from ..ports.turn_ledger import TurnRow
 from .faults import RuntimeFault, TurnRunsElsewhere
 from .lash_runtime import LashRuntime
 from .resubmission import is_same_turn, result_of_first
 from .tasks import OwnedTask
+from .turn.finishing import finish_turn
 from .turn.request import TurnRequest
 from .turn.result import TurnResult
 from .turn.run import TurnRun
 from .turn.sinks import TurnActivitySink
+from .turn.stored_request import request_of_row
 from .turn_reader import TurnReader, end_of_log
 from .turn_registry import LiveTurn, TurnWatcher
 from .turn_rows import find_row, settled_row, stored_result
@@ -38,8 +41,15 @@ class RunningTurn:
     """One turn that was asked for. Its owner waits for `result()`; others see a `LiveTurn`."""
 
     def __init__(
-        self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
+        self,
+        runtime: LashRuntime,
+        request: TurnRequest,
+        sink: TurnActivitySink | None,
+        *,
+        left: bool = False,
     ) -> None:
+        """`left` says that another process has begun the turn, which is to be finished for whoever
+        attaches to it."""
         self.turn_id = request.turn_id
         self.request = request
         self.began_at: SessionCursor | None = None
@@ -51,7 +61,8 @@ class RunningTurn:
         self._is_attached = False
         self._watchers: WeakSet[TurnWatcher] | None = None
         self._task: OwnedTask[TurnResult] = runtime.env.tasks.start(
-            self._run(runtime, request, sink), name=f"lash-turn-{request.turn_id}"
+            self._finish(runtime, request) if left else self._run(runtime, request, sink),
+            name=f"lash-turn-{request.turn_id}",
         )
         runtime.env.turns.register(runtime.session_id, self)
 
@@ -141,6 +152,21 @@ class RunningTurn:
             if use is not None:
                 await use.end()
 
+    async def _finish(self, runtime: LashRuntime, request: TurnRequest) -> TurnResult:
+        def begins() -> None:
+            self._in_line = False
+            self.began_at = end_of_log(self._observed)
+
+        try:
+            result = await finish_turn(runtime, self.turn_id, request=request, begins=begins)
+        finally:
+            runtime.env.turns.forget(runtime.session_id, self)
+        if result is None:
+            raise RuntimeFault(
+                "turn_not_available", f"turn {self.turn_id!r} is over, or not to be finished here"
+            )
+        return result
+
     async def _run_or_attach(
         self, runtime: LashRuntime, request: TurnRequest, sink: TurnActivitySink | None
     ) -> TurnResult:
@@ -229,6 +255,13 @@ class RunningTurns:
         """Start a turn; it stands in line at once, in the order of the calls."""
         self._forget_finished()
         turn = RunningTurn(runtime, request, sink)
+        self._turns[turn] = None
+        return turn
+
+    def finish(self, runtime: LashRuntime, row: TurnRow) -> RunningTurn:
+        """Finish a turn that another process has left, as one of this session's."""
+        self._forget_finished()
+        turn = RunningTurn(runtime, request_of_row(row), None, left=True)
         self._turns[turn] = None
         return turn
 
