@@ -4,7 +4,8 @@
 The standard decorator compiles six methods for each class. Over more than two hundred of them
 that is the largest part of importing this library. Here `__init__` alone is compiled; the other
 methods are closures over the names of the fields. A turn makes some hundred instances and replaces
-parts of dozens, so `__init__` goes to the slots directly.
+parts of dozens, so `__init__` goes to the slots directly, as does what `replace` compiles when it
+first meets a class.
 
 Rule 1: a class behaves as if the standard decorator had made it: equality, hash, repr, errors,
 pickling, `fields`, `replace`, `match`, subclasses.

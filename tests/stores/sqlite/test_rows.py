@@ -14,6 +14,7 @@ import pytest
 from lash_runtime.model.cancelling import CancelVerdict
 from lash_runtime.model.frames import AgentFrameAssignment, AgentFrameRecord
 from lash_runtime.model.messages import MessageRole
+from lash_runtime.model.policy import ProtocolTurnOptions
 from lash_runtime.ports.session_state import (
     ActivePath,
     FullGraph,
@@ -100,6 +101,39 @@ async def test_superseded_checkpoints_do_not_pile_up(
     assert read is not None
     assert read.checkpoint is not None
     assert read.checkpoint.execution_state == b"19" * 5000
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0, False)])
+async def test_what_only_looks_alike_is_written_anew(
+    storage: SqliteStorage, one: object, other: object
+) -> None:
+    """Python takes one, true and 1.0 for equal, and a plugin that reads them back may not."""
+    store = await a_store(storage)
+    fence = (await hold(store)).fence()
+    for value in (one, other):
+        options = ProtocolTurnOptions(payload={"depth": value})
+        frame = AgentFrameRecord(
+            frame_id="f",
+            session_id="s",
+            created_at="",
+            assignment=AgentFrameAssignment(plugin_options={"depth": value}),
+            protocol_turn_options=options,
+        )
+        checkpoint = HydratedSessionCheckpoint(
+            turn_state=PersistedTurnState(protocol_turn_options=options)
+        )
+        await store.commit_runtime_state(
+            a_commit(fence, agent_frames=(frame,), checkpoint=checkpoint)
+        )
+    read = await store.load_session(ActivePath())
+    assert read is not None
+    assert read.checkpoint is not None
+    (kept,) = read.agent_frames
+    assert [
+        repr(kept.assignment.plugin_options["depth"]),
+        repr(kept.protocol_turn_options.payload["depth"]),
+        repr(read.checkpoint.turn_state.protocol_turn_options.payload["depth"]),
+    ] == [repr(other)] * 3
 
 
 async def test_a_settled_turn_keeps_the_hash_of_its_input_and_not_the_input(
