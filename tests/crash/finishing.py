@@ -16,6 +16,7 @@ from crash.conftest import REPORT_TIMEOUT_S, ask, start
 from crash.dying import Death, Points
 from crash.lifetimes import (
     NEXT_TURN,
+    RECOVERS,
     RESUBMISSION,
     SESSION,
     TURN,
@@ -208,6 +209,7 @@ def one_life(
             lines=tuple(line for line in lines_of(life.outside) if line.life == life.number),
             before=pages[-1].after if pages else BEFORE_IT_BEGAN,
             after=snapshot(life.database, SESSION, TURN),
+            recovers=life.finisher in RECOVERS,
         )
     )
     return said.get("survived")

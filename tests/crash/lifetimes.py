@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import anyio
+
 from crash.aftermath import EVERY_TIME
 from crash.dying import Death, Points, Reaper, watched_process
 from crash.long_turn import WORDS, Player, Script
@@ -25,6 +27,10 @@ TURN: Final = "long"
 EARLIER: Final = "What was before"
 RESUBMISSION: Final = "resubmission"
 NEXT_TURN: Final = "next turn"
+DRIVER: Final = "driver"
+BOTH: Final = "resubmission beside the driver"
+RECOVERS: Final = frozenset({DRIVER, BOTH})
+RECOVERY_S: Final = 60
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,13 @@ async def _run_the_next(core: LashCore, life: Life) -> None:
         assert output.is_success
 
 
+async def _let_it_recover(core: LashCore, life: Life) -> None:
+    """Nobody asks for anything: a core over the same database is open, and that is all."""
+    with anyio.fail_after(RECOVERY_S):
+        while await core.unfinished_turns():
+            await anyio.sleep(0.005)
+
+
 async def _own_session(core: LashCore, life: Life) -> LashSession:
     """Opened as by the caller of the turn, also when it comes back."""
     session = core.session(SESSION)
@@ -70,6 +83,8 @@ async def _session_as_it_is(core: LashCore, _: Life) -> LashSession:
 FINISHERS: Final[Mapping[str, Callable[[LashCore, Life], Awaitable[TurnOutput | None]]]] = {
     RESUBMISSION: _resubmit,
     NEXT_TURN: _run_the_next,
+    DRIVER: _let_it_recover,
+    BOTH: _resubmit,
 }
 
 
@@ -157,6 +172,7 @@ def a_core(life: Life, player: Player) -> LashCore:
         .model("m")
         .tools(*player.tools())
         .storage(SqliteStorage(life.database))
+        .recover(life.finisher in RECOVERS)
     )
     if life.lease_ms is not None:
         builder = builder.lease_timings(LeaseTimings.from_ttl(life.lease_ms))
@@ -206,6 +222,9 @@ async def _look_after(life: Life) -> Found:
                 ref for message in messages for part in message.parts for ref in part.attachments
             ]
             pictures = [(await core.attachments.get(ref)).data for ref in shown]
+    # Nobody holds the lane any more who would have to be waited for.
+    async with a_core(life, player) as core, core.session(SESSION) as session:
+        assert (await session.turn("And now").run()).is_success
     async with SqliteStorage(life.database) as storage:
         problems = await storage.maintenance.check()
         store = await a_store(storage, SESSION)
