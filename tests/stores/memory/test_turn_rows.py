@@ -16,7 +16,7 @@ REQUEST = CancelRequest(requested_at_ms=5, reason="too late")
 
 def test_a_row_that_has_not_started_is_cancelled_at_once() -> None:
     """Nobody runs it who could heed a request, so nobody is waited for."""
-    rows = TurnRows("s", 1)
+    rows = TurnRows("s", 1, lambda _: None)
     started = rows.start(
         an_acceptance(), turn_index=1, base_revision=None, fencing_token=1, now_ms=1
     )
