@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -107,6 +107,17 @@ def watched_process() -> Reaper:
     """Watch this process from now on. For a process that is made to die."""
     reaper = Reaper()
     WatchedConnection.reaper = reaper
-    sqlite3.connect = partial(sqlite3.connect, factory=WatchedConnection)
+    sqlite3.connect = partial(_connect_watched, sqlite3.connect)
     sys.addaudithook(reaper.on_event)
     return reaper
+
+
+def _connect_watched(
+    connect: Callable[..., sqlite3.Connection],
+    *args: Any,
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
+    **named: Any,
+) -> sqlite3.Connection:
+    """A connection of the kind that is asked for, which is watched as well."""
+    watched = type(f"Watched{factory.__name__}", (WatchedConnection, factory), {})
+    return connect(*args, factory=watched, **named)
