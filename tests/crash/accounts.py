@@ -147,9 +147,9 @@ def _on_record_before_the_next_step(page: Page, _: Script) -> Iterator[str]:
         yield from (
             f"{act} was begun and has not ended" for act in page.begun().keys() - page.ended()
         )
-    newest = max((_step_of(act) for act in page.begun()), default=0)
+    newest = max((step_of(act) for act in page.begun()), default=0)
     for act in page.ended():
-        is_over = _step_of(act) < newest or page.after.is_settled
+        is_over = step_of(act) < newest or page.after.is_settled
         if is_over and not page.after.entries.get(act, NOTHING).recorded:
             yield f"{act} has ended and is not on record, although the turn has gone on"
 
@@ -307,7 +307,7 @@ def _is_attempt(act: str) -> bool:
     return ":attempt:" in act and not act.endswith(":sleep")
 
 
-def _step_of(act: str) -> int:
+def step_of(act: str) -> int:
     """Calls of the model and rounds of tools take turns."""
     if _is_attempt(act):
         return 2 * int(_call_of(act).partition(".")[0].rpartition("-")[2]) + 1

@@ -30,7 +30,7 @@ class Points(Enum):
 
     EVERYTHING = "beside statements and files, and where it says so itself"
     WRITES = "where a transaction that writes begins and ends, and where it says so itself"
-    BETWEEN_WRITES = "the same, but never inside a transaction"
+    BETWEEN_WRITES = "the same, but not inside a transaction or a step of the loop"
     INSIDE_WRITES = "the same, but inside a transaction and nowhere else"
 
 
@@ -72,7 +72,7 @@ class Reaper:
         self._at: int | None = None
         self._signal = signal.SIGKILL
         self._armed = False
-        self._writing = False
+        self._writing: int | None = None
         self._counting = threading.Lock()
 
     def point(self) -> None:
@@ -80,8 +80,8 @@ class Reaper:
             return
         with self._counting:
             self.passed += 1
-            # Also the points of tools have to wait for the end of what another thread writes.
-            waits = self._writing and self._points is Points.BETWEEN_WRITES
+            between = self._writing is None and _loop_rests()
+            waits = self._points is Points.BETWEEN_WRITES and not between
             if self._at is not None and self.passed >= self._at and not waits:
                 self._at = None
                 # To this thread, which would run on for a while if another one had to take it.
@@ -101,11 +101,11 @@ class Reaper:
             self.point()
         if statement == "BEGIN IMMEDIATE":
             with self._counting:
-                self._writing = True
+                self._writing = threading.get_ident()
 
     def after(self, statement: str) -> None:
-        if statement in {"COMMIT", "ROLLBACK"}:
-            self._writing = False
+        if statement in {"COMMIT", "ROLLBACK"} and self._writing == threading.get_ident():
+            self._writing = None
         if self._points is Points.EVERYTHING or statement in _AFTER[self._points]:
             self.point()
 
@@ -133,6 +133,15 @@ class Reaper:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         if death.after_s is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _loop_rests() -> bool:
+    """Whether the event loop, unless this is its thread, is not about to do anything. For whoever
+    stops in another thread stops the loop wherever it is, in the middle of a step, too."""
+    loop = threading.main_thread().ident
+    if loop is None or loop == threading.get_ident():
+        return True
+    return sys._current_frames()[loop].f_code.co_name == "select"
 
 
 class Watched(sqlite3.Connection):

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Final
 
-from crash.accounts import Page, wrong_at_the_end, wrong_in, wrong_whoever_did_it
+from crash.accounts import Page, step_of, wrong_at_the_end, wrong_in, wrong_whoever_did_it
 from crash.conftest import REPORT_TIMEOUT_S, ask, start
 from crash.dying import Death, Points
 from crash.finishing import Place, Undisturbed
@@ -131,8 +131,11 @@ def overtaken(place: Place, undisturbed: Undisturbed, chance: random.Random) -> 
         meanwhile = snapshot(life.database, SESSION, TURN)
     if in_the_middle:
         first.go_on()
+        if page.after.state is None:
+            second.go_on()  # for the first has come too late, and waits for it
         told = first.hears()
-        second.go_on()
+        if page.after.state is not None:
+            second.go_on()
         answer = second.hears()
     else:
         answer = second.hears()
@@ -148,7 +151,7 @@ def overtaken(place: Place, undisturbed: Undisturbed, chance: random.Random) -> 
         *wrong_in(page, script),
         *wrong_in(pages[1], script),
         *wrong_at_the_end(pages, script, found, undisturbed.found),
-        *_wrong_with_the_first(page.after, meanwhile, told, late),
+        *_wrong_with_the_first(page, meanwhile, told, late),
     ]
     answers = [each for each in (told, answer, *back) if isinstance(each, Answer)]
     if {replace(each, restarts=()) for each in answers} != {found.answers[0]} or len(answers) < 3:
@@ -206,21 +209,23 @@ def _page_of(life: Life, before: Snapshot, answer: Answer | str, lines: list[Lin
 
 
 def _wrong_with_the_first(
-    stopped_at: Snapshot, went_on_at: Snapshot, told: Answer | str, late: list[Line]
+    page: Page, went_on_at: Snapshot, told: Answer | str, late: list[Line]
 ) -> Iterator[str]:
+    begun = {step_of(act) for act in page.begun()}
     match told:
         case Answer():
             # Also where the very same commit was about to be made a second time.
-            may_be = went_on_at.is_settled
-        case _ if stopped_at.state == "running":
+            may_be = went_on_at.is_settled or page.after.state is None
+        case _ if page.after.state == "running":
             may_be = told == LOST
         case _:
             may_be = told == BUSY and not went_on_at.is_settled
     if not may_be:
         yield f"the caller of the first was told {told}"
     for line in late:
-        # What was reserved may begin at any time, and is reported, or run again, for that reason.
-        if line.what == "begins" and line.act not in stopped_at.entries:
+        # Those that were reserved at once begin at once, and the process may stop in the first.
+        reserved = line.act in page.after.entries and step_of(line.act) in begun
+        if line.what == "begins" and not reserved:
             yield f"{line.act} was begun after the take-over"
 
 
