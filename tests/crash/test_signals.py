@@ -152,10 +152,13 @@ async def test_a_stopped_listener_holds_up_nobody_and_hears_when_it_goes_on(
     await stopped.waits_for("wanted")
     assert stopped.process.pid is not None
     os.kill(stopped.process.pid, signal.SIGSTOP)
-    for number in range(50):
-        await settle(store, f"t{number}")
-    await settle(store, "wanted")
-    os.kill(stopped.process.pid, signal.SIGCONT)
+    try:
+        for number in range(50):
+            await settle(store, f"t{number}")
+        await settle(store, "wanted")
+    finally:
+        # Whatever went wrong: one that is stopped cannot even be asked to end.
+        os.kill(stopped.process.pid, signal.SIGCONT)
     await stopped.saw("wanted")
     stopped.end()
 
